@@ -1,0 +1,1 @@
+"""What people like: contracts, profiles, interests, ranking and explanations. Knows no Kafka and no torch."""

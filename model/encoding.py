@@ -1,0 +1,24 @@
+"""The seam between the fold, which wants vectors, and whatever embeds texts."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """Anything that embeds texts; row *i* of the result belongs to text *i*."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def version(self) -> str:
+        """Names the weights: two encoders with one version give the same vectors."""
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors, float32, shape (len(texts), dim)."""

@@ -1,0 +1,53 @@
+"""What is kept of one user: a bounded history of references, never vectors (those belong to one encoder)."""
+
+import msgspec
+
+HISTORY = 10
+"""Past engagements that speak for a candidate."""
+LIKED = 40
+"""Past likings that speak for an interest."""
+MAX_CONSUMED = 2000
+MAX_LISTS = 5
+FORMAT = 1
+
+
+class Reference(msgspec.Struct, frozen=True, array_like=True):
+    """A past event: the item that it engaged, or the words that it searched."""
+
+    event: str
+    at_ms: int
+    weight: float
+    item: str | None = None
+    text: str | None = None
+
+
+class Shown(msgspec.Struct, frozen=True, array_like=True):
+    """A list that was published: what a later event may answer."""
+
+    id: str
+    items: list[str]
+
+
+class Profile(msgspec.Struct):
+    """One user; everything here is what the changelog holds."""
+
+    format: int = FORMAT
+    events: int = 0
+    engagements: int = 0
+    last_ms: int = 0
+    day: int = 0
+    day_engagements: int = 0
+    recent: list[Reference] = []
+    """Newest first, at most 10: engagements."""
+    liked: list[Reference] = []
+    """Newest first, at most 40: likings and searches."""
+    consumed: dict[str, int] = {}
+    """Item -> when; insertion order is age."""
+    tags: dict[str, float] = {}
+    lists: list[Shown] = []
+
+
+def remember(history: list[Reference], reference: Reference, limit: int) -> None:
+    """Put the newest reference first and let the oldest beyond `limit` go."""
+    history.insert(0, reference)
+    del history[limit:]

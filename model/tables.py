@@ -1,0 +1,113 @@
+"""What all users together did: counts of items and of pairs, and the facts from which they can be rebuilt."""
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from model.catalogue import grown
+
+RECENT = 5000
+"""Engagements in the window of recent popularity."""
+SUCCESSORS = 3
+PAIRS = ("together", "liked_together", "followed")
+CHUNK_BYTES = 256 * 1024
+
+
+class Fact(msgspec.Struct, frozen=True, array_like=True):
+    """One engagement: an item, whether it was liked, and the user's items before it, newest first."""
+
+    item: str
+    liked: bool
+    before: list[str]
+    liked_before: list[str]
+
+
+
+
+class Tables:
+    """Counts over items (vectors of length n) and over pairs of items (n x n, dense)."""
+
+    def __init__(self, capacity: int = 256) -> None:
+        zeros = np.zeros
+        self.engaged = zeros(capacity, np.float32)
+        self.liked = zeros(capacity, np.float32)
+        self.recent = zeros(capacity, np.float32)
+        self.window: deque[int] = deque()
+        self.together = zeros((capacity, capacity), np.float32)
+        """Engaged by one user within 10 engagements; symmetric."""
+        self.liked_together = zeros((capacity, capacity), np.float32)
+        self.followed = zeros((capacity, capacity), np.float32)
+        """[a, b]: b came after a, weighed by 1 / distance, up to 3 steps."""
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` items."""
+        if capacity > len(self.engaged):
+            for name in ("engaged", "liked", "recent"):
+                setattr(self, name, grown(getattr(self, name), (capacity,)))
+            for name in PAIRS:
+                setattr(self, name, grown(getattr(self, name), (capacity, capacity)))
+
+    def add(self, item: int, liked: bool, before: Sequence[int], liked_before: Sequence[int]) -> None:
+        """Count one engagement; `before` are the user's earlier items, newest first."""
+        self.engaged[item] += 1
+        self.recent[item] += 1
+        self.window.append(item)
+        if len(self.window) > RECENT:
+            self.recent[self.window.popleft()] -= 1
+        together, followed = self.together, self.followed
+        for distance, other in enumerate(before):
+            together[other, item] += 1
+            together[item, other] += 1
+            if distance < SUCCESSORS:
+                followed[other, item] += 1 / (1 + distance)
+        if liked:
+            self.liked[item] += 1
+            liked_together = self.liked_together
+            for other in liked_before:
+                liked_together[other, item] += 1
+                liked_together[item, other] += 1
+
+    def snapshot(self, ids: Sequence[str]) -> list[bytes]:
+        """Return everything in compressed chunks, each well below 1 MB."""
+        n = len(ids)
+        counts = np.stack([self.engaged[:n], self.liked[:n]])
+        head = [list(ids), counts.astype("<f4").tobytes(), np.fromiter(self.window, "<i4").tobytes()]
+        chunks = [zlib.compress(msgspec.msgpack.encode(["counts", head]), 1)]
+        for name in PAIRS:
+            table: NDArray[np.float32] = getattr(self, name)[:n, :n]
+            lengths = np.count_nonzero(table, axis=1)
+            start = 0
+            while start < n:
+                stop, size = start, 0
+                while stop < n and (stop == start or size + lengths[stop] * 8 <= CHUNK_BYTES):
+                    size += int(lengths[stop]) * 8
+                    stop += 1
+                block = table[start:stop]
+                rows, columns = np.nonzero(block)
+                body = [name, start, lengths[start:stop].astype("<i4").tobytes(), columns.astype("<i4").tobytes(),
+                        block[rows, columns].astype("<f4").tobytes()]  # fmt: skip
+                chunks.append(zlib.compress(msgspec.msgpack.encode(["pairs", body]), 1))
+                start = stop
+        return chunks
+
+    def load(self, chunks: Sequence[bytes], intern: Callable[[str], int], capacity: Callable[[], int]) -> None:
+        """Take over a snapshot; `intern` gives the index of an item id (indices may differ from the writer's)."""
+        parts = [msgspec.msgpack.decode(zlib.decompress(chunk)) for chunk in chunks]
+        place = np.zeros(0, np.int64)
+        for kind, body in sorted(parts, key=lambda part: str(part[0])):  # "counts" sorts before "pairs"
+            if kind == "counts":
+                place = np.array([intern(item) for item in body[0]], np.int64)
+                self.reserve(capacity())
+                self.engaged[place], self.liked[place] = np.frombuffer(body[1], "<f4").reshape(2, -1)
+                for old in np.frombuffer(body[2], "<i4"):
+                    self.window.append(int(place[old]))
+                    self.recent[place[old]] += 1
+            else:
+                name, start, lengths, columns, values = body
+                counts = np.frombuffer(lengths, "<i4")
+                rows = np.repeat(np.arange(start, start + len(counts)), counts)
+                getattr(self, name)[place[rows], place[np.frombuffer(columns, "<i4")]] = np.frombuffer(values, "<f4")
