@@ -72,8 +72,10 @@ class Catalogue:
         self.similarity[:n, i] = row
         self.tags[i] = 0.0
         for tag in item.tags:
-            slot = self.tag_index.setdefault(tag, len(self.tag_index)) if len(self.tag_index) < MAX_TAGS else (
-                self.tag_index.get(tag, -1)
+            slot = (
+                self.tag_index.setdefault(tag, len(self.tag_index))
+                if len(self.tag_index) < MAX_TAGS
+                else (self.tag_index.get(tag, -1))
             )
             if slot >= 0:
                 self.tags[i, slot] = 1.0

@@ -1,6 +1,7 @@
 """The evaluation protocol of docs/evaluation.md: the same fold, without Kafka, measured before it learns."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,6 +15,16 @@ from model.taxonomy import Taxonomy
 RANKERS = ("penchant", "popularity", "recent_popularity", "covisitation")
 SAMPLES = 500
 """Bootstrap resamples of users."""
+
+
+class Measured(NamedTuple):
+    """How well a ranker did over `n` targets; `ci95` is the interval of `hr_at_10`, clustered by user."""
+
+    n: int
+    hr_at_10: float
+    ndcg_at_10: float
+    mrr: float
+    ci95: list[float]
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -75,8 +86,8 @@ def interval(values: NDArray[np.float64], users: Sequence[str], seed: int) -> li
     return [round(float(low), 5), round(float(high), 5)]
 
 
-def report(judged: Sequence[Judged], seed: int = 0) -> dict[str, dict[str, dict[str, object]]]:
-    """Return, per slice and ranker, `{n, hr_at_10, ndcg_at_10, mrr, ci95}`; `ci95` is that of hr_at_10."""
+def report(judged: Sequence[Judged], seed: int = 0) -> dict[str, dict[str, Measured]]:
+    """Return how each ranker did on each slice of the targets."""
     half = len(judged) // 2
     slices = {
         "all": list(judged),
@@ -84,7 +95,7 @@ def report(judged: Sequence[Judged], seed: int = 0) -> dict[str, dict[str, dict[
         "cold_users": [one for one in judged if one.evaluation.cold_user],
         "new_items": [one for one in judged if one.evaluation.new_item],
     }
-    result: dict[str, dict[str, dict[str, object]]] = {}
+    result: dict[str, dict[str, Measured]] = {}
     for name, chosen in slices.items():
         users = [one.user for one in chosen]
         result[name] = {}
@@ -92,5 +103,5 @@ def report(judged: Sequence[Judged], seed: int = 0) -> dict[str, dict[str, dict[
             measures = _measures(np.array([one.evaluation.ranks[ranker] for one in chosen], np.int64))
             hr, ndcg, mrr = (round(float(row.mean()), 5) if len(row) else 0.0 for row in measures)
             ci95 = interval(measures[0], users, seed)
-            result[name][ranker] = {"n": len(chosen), "hr_at_10": hr, "ndcg_at_10": ndcg, "mrr": mrr, "ci95": ci95}
+            result[name][ranker] = Measured(len(chosen), hr, ndcg, mrr, ci95)
     return result

@@ -33,16 +33,13 @@ def explain(
     """Return the slots of a list; a slot's reasons and its `rest` add up to its score."""
     items = np.array(chosen)
     contributions = features[:, items] * fold.ranker.slopes[:, None]
-    parts = fold.features.parts(history, items)
-    # A family none of whose events had a part in an item (all shares 0) goes to `rest`.
-    table = np.concatenate(
-        [
-            parts.recent * contributions[_TOGETHER].sum(axis=0),
-            parts.liked * contributions[_LIKED].sum(axis=0),
-            parts.contents * contributions[_CONTENT].sum(axis=0),
-            contributions[_ALONE],
-        ]
-    )
+    families = fold.features.parts(history, items)
+    for parts, features_of in zip(families, (_TOGETHER, _LIKED, _CONTENT), strict=True):
+        # Where no event had a part in an item (total 0), the family's contribution goes to `rest`.
+        total = parts.sum(axis=0)
+        total[total == 0] = np.inf
+        parts *= contributions[features_of].sum(axis=0) / total
+    table = np.concatenate([*families, contributions[_ALONE]])
     index = fold.catalogue.index
     liked = [r for r in profile.liked if r.item in index][: len(history.liked)]
     contents = profile.liked[: len(history.contents)]
@@ -53,7 +50,7 @@ def explain(
         + [(NAMES[number], None) for number in _ALONE]
     )
     keep = min(fold.settings.reasons, len(sources))
-    strongest = np.argsort(-np.abs(table), axis=0, kind="stable")[:keep].T.tolist()
+    strongest = np.argsort(-np.abs(table.T), axis=1, kind="stable")[:, :keep].tolist()
     values, totals = table.T.tolist(), scores[items].tolist()
     slots = []
     for place, item in enumerate(chosen):

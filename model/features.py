@@ -4,7 +4,6 @@ A personal feature is a weighted sum over the user's past events, mostly under a
 costs a tenth of a logarithm). So a feature's contribution splits over those events by their share of the sum, exactly.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,22 +44,14 @@ _SCALE = np.float32(10)
 class History(NamedTuple):
     """A user's past as indices, newest first, at most 10 of each."""
 
-    recent: Sequence[int]
+    recent: list[int]
     """Items engaged."""
-    liked: Sequence[int]
-    """Items liked, those that count for co-liking."""
-    contents: Sequence[Array]
-    """Similarity rows, shape (capacity,), of what was liked or searched."""
+    liked: list[int]
+    """Items liked."""
+    contents: Array
+    """Cosine to every item of what was liked or searched, shape (up to 10, n)."""
     tags: Array
     """Affinity to each tag, shape (512,)."""
-
-
-class Parts(NamedTuple):
-    """Per past event and candidate, how much each family of features owes to the event: shares that sum to 1."""
-
-    recent: Array
-    liked: Array
-    contents: Array
 
 
 class Features:
@@ -75,25 +66,25 @@ class Features:
         n, tables = len(self.catalogue), self.tables
         x = np.zeros((len(NAMES), n), np.float32)
         engaged, liked = tables.engaged[:n], tables.liked[:n]
-        np.log1p(liked, out=x[0])
-        np.log1p(tables.recent[:n], out=x[1])
+        x[0] = tables.log_liked[:n]
+        x[1] = tables.log_recent[:n]
         if history.recent:
-            items = list(history.recent)
+            items = history.recent
             weights = _TOGETHER[:, : len(items)].copy()
             weights[1] *= _SCALE / np.sqrt(engaged[items] + 5)
-            x[2:5] = weights @ tables.together[items, :n]
+            x[2:5] = weights @ tables.together.take(items, axis=0)[:, :n]
             x[3] /= np.sqrt(engaged + 10)
             near = items[:3]
-            x[5] = (20 * _DECAY[: len(near)] / (engaged[near] + 10)) @ tables.followed[near, :n]
+            x[5] = (20 * _DECAY[: len(near)] / (engaged[near] + 10)) @ tables.followed.take(near, axis=0)[:, :n]
         if history.liked:
-            items = list(history.liked)
-            rows = tables.liked_together[items, :n]
+            items = history.liked
+            rows = tables.liked_together.take(items, axis=0)[:, :n]
             x[6] = rows.sum(axis=0)
             x[7] = (_SCALE * _DECAY[: len(items)] / np.sqrt(liked[items] + 5)) @ rows
             x[7] /= np.sqrt(liked + 5)
         np.sqrt(x[2:8], out=x[2:8])
-        if history.contents:
-            rows = np.stack([row[:n] for row in history.contents])
+        if len(history.contents):
+            rows = history.contents
             weight = _DECAY[: len(rows)]
             x[9] = (weight / weight.sum()) @ rows
             x[10] = rows.max(axis=0)
@@ -108,20 +99,14 @@ class Features:
             x[self.silent] = 0
         return x
 
-    def parts(self, history: History, items: Array) -> Parts:
-        """Return each past event's share in the sums behind the features of `items` (indices, shape (m,))."""
-        tables = self.tables
+    def parts(self, history: History, items: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+        """Return each past event's part in the sums behind `items` (indices, shape (m,)), family by family.
 
-        def shares(values: Array) -> Array:
-            total = values.sum(axis=0)
-            return np.divide(values, total, out=np.zeros_like(values), where=total != 0)
-
-        recent, liked = list(history.recent), list(history.liked)
-        by_recent = tables.together[np.ix_(recent, items)] * _DECAY[: len(recent), None]
-        by_liked = tables.liked_together[np.ix_(liked, items)] * _DECAY[: len(liked), None]
-        contents = (
-            np.stack([row[items] for row in history.contents]) * _DECAY[: len(history.contents), None]
-            if history.contents
-            else np.zeros((0, len(items)), np.float32)
+        The families are: engaged together, liked together, content; each of shape (events, m).
+        """
+        tables, recent, liked = self.tables, np.array(history.recent, np.int64), np.array(history.liked, np.int64)
+        return (
+            tables.together[recent[:, None], items] * _DECAY[: len(recent), None],
+            tables.liked_together[liked[:, None], items] * _DECAY[: len(liked), None],
+            history.contents[:, items] * _DECAY[: len(history.contents), None],
         )
-        return Parts(shares(by_recent), shares(by_liked), shares(contents))

@@ -24,7 +24,6 @@ from model.events import (
     Item,
     ItemEvent,
     Recommendation,
-    Review,
     Search,
     Topic,
     liking,
@@ -219,15 +218,18 @@ class Fold:
         catalogue = self.catalogue
         index = catalogue.index
         recent = [index[r.item] for r in profile.recent if r.item in index]
-        contents = []
-        for reference in profile.liked[: profiles.HISTORY]:
-            if reference.item is not None and reference.item in index:
-                contents.append(catalogue.similarity[index[reference.item]])
-            elif reference.text is not None:
-                contents.append(catalogue.vectors @ self.search_vectors[reference.text])
-            else:
-                contents.append(np.zeros(catalogue.capacity, np.float32))
+        n = len(catalogue)
         liked = [index[r.item] for r in profile.liked if r.item in index][: profiles.HISTORY]
+        latest = profile.liked[: profiles.HISTORY]
+        if all(r.item in index for r in latest):
+            contents = catalogue.similarity.take(liked, axis=0)[:, :n]
+        else:
+            contents = np.zeros((len(latest), n), np.float32)
+            for row, reference in zip(contents, latest, strict=True):
+                if reference.text is not None:
+                    row[:] = catalogue.vectors[:n] @ self.search_vectors[reference.text]
+                elif reference.item in index:
+                    row[:] = catalogue.similarity[index[reference.item], :n]
         return History(recent, liked, contents, self._tag_affinity(profile))
 
     def _mask(self, scores: Array, profile: Profile) -> Array:

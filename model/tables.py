@@ -26,8 +26,6 @@ class Fact(msgspec.Struct, frozen=True, array_like=True):
     liked_before: list[str]
 
 
-
-
 class Tables:
     """Counts over items (vectors of length n) and over pairs of items (n x n, dense)."""
 
@@ -36,6 +34,9 @@ class Tables:
         self.engaged = zeros(capacity, np.float32)
         self.liked = zeros(capacity, np.float32)
         self.recent = zeros(capacity, np.float32)
+        self.log_liked = zeros(capacity, np.float32)
+        self.log_recent = zeros(capacity, np.float32)
+        """log1p of `liked` and `recent`: computing them anew for every item would cost most of the fold."""
         self.window: deque[int] = deque()
         self.together = zeros((capacity, capacity), np.float32)
         """Engaged by one user within 10 engagements; symmetric."""
@@ -46,7 +47,7 @@ class Tables:
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` items."""
         if capacity > len(self.engaged):
-            for name in ("engaged", "liked", "recent"):
+            for name in ("engaged", "liked", "recent", "log_liked", "log_recent"):
                 setattr(self, name, grown(getattr(self, name), (capacity,)))
             for name in PAIRS:
                 setattr(self, name, grown(getattr(self, name), (capacity, capacity)))
@@ -57,7 +58,10 @@ class Tables:
         self.recent[item] += 1
         self.window.append(item)
         if len(self.window) > RECENT:
-            self.recent[self.window.popleft()] -= 1
+            oldest = self.window.popleft()
+            self.recent[oldest] -= 1
+            self.log_recent[oldest] = np.log1p(self.recent[oldest])
+        self.log_recent[item] = np.log1p(self.recent[item])
         together, followed = self.together, self.followed
         for distance, other in enumerate(before):
             together[other, item] += 1
@@ -66,6 +70,7 @@ class Tables:
                 followed[other, item] += 1 / (1 + distance)
         if liked:
             self.liked[item] += 1
+            self.log_liked[item] = np.log1p(self.liked[item])
             liked_together = self.liked_together
             for other in liked_before:
                 liked_together[other, item] += 1
@@ -106,6 +111,8 @@ class Tables:
                 for old in np.frombuffer(body[2], "<i4"):
                     self.window.append(int(place[old]))
                     self.recent[place[old]] += 1
+                np.log1p(self.liked, out=self.log_liked)
+                np.log1p(self.recent, out=self.log_recent)
             else:
                 name, start, lengths, columns, values = body
                 counts = np.frombuffer(lengths, "<i4")

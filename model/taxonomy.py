@@ -1,4 +1,4 @@
-"""Zero-shot interests: topics are named and described in words, and a text belongs to those whose words it resembles."""
+"""Zero-shot interests: topics are described in words, and a text belongs to those whose words it resembles."""
 
 import json
 from collections.abc import Sequence
@@ -41,7 +41,9 @@ class Taxonomy:
             text = path.read_bytes() if path else (files("model") / "taxonomy.json").read_bytes()
             return msgspec.json.decode(text, type=list[TopicWords])
         except (OSError, msgspec.DecodeError, json.JSONDecodeError) as error:
-            raise Fatal(f'taxonomy {path}: {error}; it must be [{{"topic": ..., "descriptions": [...]}}, ...]') from None
+            raise Fatal(
+                f'taxonomy {path}: {error}; it must be [{{"topic": ..., "descriptions": [...]}}, ...]'
+            ) from None
 
     def similarity(self, vectors: Vectors) -> Vectors:
         """Return cosines, shape (n, topics), of unit vectors, shape (n, dim)."""
@@ -52,4 +54,5 @@ class Taxonomy:
         """Return shares, shape (n, topics), rows summing to 1: a softmax over the cosines."""
         logits = self.similarity(vectors) / self.temperature
         shares: Vectors = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
+        shares /= shares.sum(axis=1, keepdims=True)
+        return shares

@@ -1,0 +1,199 @@
+"""The fold: deterministic, restorable, exactly explained, and it learns."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from model.errors import Fatal
+from model.evaluate import judge, prepare, report, shuffled
+from model.events import (
+    Click,
+    Dismiss,
+    Event,
+    Forget,
+    Item,
+    Rating,
+    Recommendation,
+    Request,
+    Search,
+    encode,
+)
+from model.explain import sentence
+from model.fold import Fold, FoldSettings, Outcome
+from tests.model.conftest import WordEncoder
+
+
+def clicks(count: int, seed: int = 0, users: int = 12) -> list[Event]:
+    """Users who stay with one kind of item and walk along it."""
+    rng = np.random.default_rng(seed)
+    events: list[Event] = []
+    for n in range(count):
+        user = int(rng.integers(users))
+        item = 2 * int(rng.integers(20)) + user % 2
+        events.append(Click(id=f"e{n}", user=f"u{user}", at_ms=1000 * n, item=f"i{item}"))
+    return events
+
+
+def run(fold: Fold, encoder: WordEncoder, events: Sequence[Event]) -> list[Outcome]:
+    outcomes = []
+    for event in events:
+        texts = fold.texts(event)
+        outcomes.append(fold.apply(event, dict(zip(texts, encoder.encode(texts), strict=True))))
+    return outcomes
+
+
+def test_every_score_is_the_sum_of_its_reasons_and_the_rest(fold: Fold, encoder: WordEncoder) -> None:
+    lists = [o.recommendation for o in run(fold, encoder, clicks(200)) if o.recommendation]
+    assert len(lists) > 150
+    for one in lists:
+        for slot in one.items:
+            total = sum(reason.contribution for reason in slot.because) + slot.rest
+            assert total == pytest.approx(slot.score, rel=1e-5, abs=1e-5)
+            assert len(slot.because) <= 3
+
+
+def test_all_contributions_together_are_the_score(items: list[Item], encoder: WordEncoder) -> None:
+    """With every reason told, what is left is the bias and what no past event can claim."""
+    fold = prepare(items, encoder, FoldSettings(reasons=100))
+    run(fold, encoder, clicks(200))
+    outcome = run(fold, encoder, [Click(id="last", user="u1", at_ms=10**6, item="i1")])[0]
+    assert outcome.recommendation is not None
+    for slot in outcome.recommendation.items:
+        assert slot.rest == pytest.approx(fold.ranker.bias, abs=1e-3)
+
+
+def test_no_consumed_dismissed_or_gone_item_is_listed(fold: Fold, encoder: WordEncoder) -> None:
+    fold.drop_item("i5")
+    seen: dict[str, set[str]] = {}
+    events = [
+        *clicks(60),
+        Dismiss(id="d", user="u0", at_ms=70_000, item="i7"),
+        Request(id="r", user="u0", at_ms=71_000),
+    ]
+    for event, outcome in zip(events, run(fold, encoder, events), strict=True):
+        seen.setdefault(event.user, set()).add(getattr(event, "item", ""))
+        if outcome.recommendation:
+            listed = {slot.item for slot in outcome.recommendation.items}
+            assert not listed & (seen[event.user] | {"i5"})
+            assert len(listed) == len(outcome.recommendation.items)
+
+
+def test_a_first_search_finds_what_it_says(fold: Fold, encoder: WordEncoder) -> None:
+    run(fold, encoder, clicks(300))
+    found = run(fold, encoder, [Search(id="s", user="new", at_ms=10**6, text="love wedding kiss")])[0]
+    assert found.recommendation is not None
+    assert found.interests is not None
+    kinds = [int(slot.item[1:]) % 2 for slot in found.recommendation.items]
+    assert sum(kinds) >= 8
+    assert sum(topic.probability for topic in found.interests.topics) == pytest.approx(1, abs=1e-4)
+
+
+def test_learning_beats_popularity_and_shuffled_items_fall_to_chance(items: list[Item], encoder: WordEncoder) -> None:
+    events = [
+        Rating(id=e.id, user=f"{e.user}-{n // 240}", at_ms=e.at_ms, item=e.item, value=5)
+        for n, e in enumerate(clicks(1500))
+        if isinstance(e, Click)
+    ]
+    real = report(judge(prepare(items, encoder, FoldSettings()), events, encoder))["last_half"]
+    control = report(judge(prepare(items, encoder, FoldSettings()), shuffled(events, 1), encoder))["last_half"]
+    assert real["penchant"].ndcg_at_10 > 1.3 * real["popularity"].ndcg_at_10
+    assert control["penchant"].ndcg_at_10 < 1.15 * control["popularity"].ndcg_at_10
+
+
+def test_scored_before_learnt(items: list[Item], encoder: WordEncoder) -> None:
+    """The first choice ever can only be ranked by lot: all scores are equal before anything was learnt."""
+    events = [Click(id="a", user="u", at_ms=1, item="i3")]
+    ranks = [
+        judge(prepare(items, encoder, FoldSettings(seed=seed)), events, encoder)[0].evaluation.ranks["penchant"]
+        for seed in range(200)
+    ]
+    assert 14 < np.mean(ranks) < 25
+
+
+def equal(one: Recommendation | None, other: Recommendation | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return [slot.item for slot in one.items] == [slot.item for slot in other.items]
+
+
+@pytest.mark.parametrize("snapshot_at", [0, 100, 170])
+def test_a_restored_fold_goes_on_as_if_never_stopped(items: list[Item], encoder: WordEncoder, snapshot_at: int) -> None:
+    events = [*clicks(170), Search(id="s", user="u1", at_ms=171_000, text="alien ship"), *clicks(60, 5)]
+    whole = run(prepare(items, encoder, FoldSettings()), encoder, events)
+    first = prepare(items, encoder, FoldSettings())
+    run(first, encoder, events[:snapshot_at])
+    first.take_delta()
+    snapshot, deltas = first.snapshot(), []
+    for event in events[snapshot_at:171]:
+        run(first, encoder, [event])
+        deltas.append(first.take_delta())
+    second = prepare(items[::-1], encoder, FoldSettings())  # the items arrive in another order
+    second.load_snapshot(snapshot)
+    for delta in deltas:
+        second.load_delta(delta)
+    for user in first.profiles:
+        state = first.dump_user(user)
+        assert state is not None
+        second.load_user(user, state)
+    for expected, got in zip(whole[171:], run(second, encoder, events[171:]), strict=True):
+        assert equal(expected.recommendation, got.recommendation)
+        assert expected.evaluation == got.evaluation
+
+
+def test_forget_erases(fold: Fold, encoder: WordEncoder) -> None:
+    run(fold, encoder, [*clicks(30), Forget(id="f", user="u1", at_ms=40_000)])
+    assert fold.dump_user("u1") is None
+    assert fold.dump_user("u2") is not None
+
+
+def test_an_answer_to_a_list_is_a_reward_or_not(fold: Fold, encoder: WordEncoder) -> None:
+    shown = run(fold, encoder, clicks(30))[-1].recommendation
+    assert shown is not None
+    taken, other = shown.items[0].item, next(i for i in fold.catalogue.ids if i not in {s.item for s in shown.items})
+    answers = [
+        Click(id=f"a{n}", user=shown.user, at_ms=50_000 + n, item=item, recommendation=name)
+        for n, (item, name) in enumerate([(taken, shown.id), (other, shown.id), (other, "unheard-of")])
+    ]
+    assert [o.reward for o in run(fold, encoder, answers)] == [True, False, None]
+
+
+def test_unknown_items_are_a_problem_not_an_error(fold: Fold, encoder: WordEncoder) -> None:
+    outcome = run(fold, encoder, [Click(id="e", user="u", at_ms=1, item="nowhere")])[0]
+    assert outcome.problem == "unknown_item"
+    assert outcome.recommendation is not None
+
+
+def test_one_bot_does_not_own_popularity(items: list[Item], encoder: WordEncoder) -> None:
+    fold = prepare(items, encoder, FoldSettings(daily_cap=10))
+    run(fold, encoder, [Click(id=f"b{n}", user="bot", at_ms=n, item="i3") for n in range(100)])
+    assert fold.tables.liked[3] == 10
+
+
+def test_mmr_moves_positions_not_scores(items: list[Item], encoder: WordEncoder) -> None:
+    events = clicks(200)
+    plain = run(prepare(items, encoder, FoldSettings()), encoder, events)[-1].recommendation
+    mixed = run(prepare(items, encoder, FoldSettings(mmr=0.7)), encoder, events)[-1].recommendation
+    assert plain is not None
+    assert mixed is not None
+    assert [s.item for s in plain.items] != [s.item for s in mixed.items]
+    assert any(slot.moved_by == "diversity" for slot in mixed.items)
+    scores = {slot.item: slot.score for slot in plain.items}
+    for slot in mixed.items:
+        if slot.item in scores:
+            assert slot.score == pytest.approx(scores[slot.item])
+
+
+def test_ablation_names_are_checked(items: list[Item], encoder: WordEncoder) -> None:
+    with pytest.raises(Fatal, match="no feature"):
+        prepare(items, encoder, FoldSettings(without=frozenset({"magic"})))
+
+
+def test_messages_stay_small_and_reasons_read_well(fold: Fold, encoder: WordEncoder) -> None:
+    one = run(fold, encoder, clicks(200))[-1].recommendation
+    assert one is not None
+    assert len(encode(one)) < 6000
+    titles = dict(zip(fold.catalogue.ids, fold.catalogue.titles, strict=True))
+    for slot in one.items:
+        for reason in slot.because:
+            assert "{" not in sentence(reason, titles) + sentence(reason, titles, "zh")
