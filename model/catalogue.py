@@ -30,8 +30,8 @@ class Catalogue:
         self.vectors: Vectors = np.zeros((capacity, dim), np.float32)
         self.similarity = np.zeros((capacity, capacity), np.float32)
         """Cosine of the content of two items; the diagonal is 0."""
-        self.tags: NDArray[np.float32] = np.zeros((capacity, MAX_TAGS), np.float32)
-        """Rows of unit length over the tags seen so far; a tag beyond the first 512 is left out."""
+        self.tags: NDArray[np.float32] = np.zeros((MAX_TAGS, capacity), np.float32)
+        """Shape (512, capacity): unit columns over the tags seen so far; tags beyond the first 512 are left out."""
         self.tag_index: dict[str, int] = {}
         self.unavailable: set[int] = set()
 
@@ -53,7 +53,7 @@ class Catalogue:
         if position >= self.capacity:
             self.capacity *= 2
             self.vectors = grown(self.vectors, (self.capacity, self.vectors.shape[1]))
-            self.tags = grown(self.tags, (self.capacity, MAX_TAGS))
+            self.tags = grown(self.tags, (MAX_TAGS, self.capacity))
             self.similarity = grown(self.similarity, (self.capacity, self.capacity))
         self.index[item_id] = position
         self.ids.append(item_id)
@@ -70,7 +70,7 @@ class Catalogue:
         row[i] = 0.0
         self.similarity[i, :n] = row
         self.similarity[:n, i] = row
-        self.tags[i] = 0.0
+        self.tags[:, i] = 0.0
         for tag in item.tags:
             slot = (
                 self.tag_index.setdefault(tag, len(self.tag_index))
@@ -78,10 +78,10 @@ class Catalogue:
                 else (self.tag_index.get(tag, -1))
             )
             if slot >= 0:
-                self.tags[i, slot] = 1.0
-        norm = float(np.sqrt(self.tags[i].sum()))
+                self.tags[slot, i] = 1.0
+        norm = float(np.sqrt(self.tags[:, i].sum()))
         if norm:
-            self.tags[i] /= norm
+            self.tags[:, i] /= norm
         (self.unavailable.discard if item.available else self.unavailable.add)(i)
 
     def drop(self, item_id: str) -> None:

@@ -146,7 +146,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.title}. {self.text}" if self.title and self.text else self.title or self.text
 
 
-class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One signed part of a score: a past event's share of a feature, or a whole feature."""
 
     contribution: float
@@ -156,7 +156,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str | None = None
 
 
-class Recommended(msgspec.Struct, frozen=True, omit_defaults=True):
+class Recommended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One slot of a list; `because` holds the strongest reasons, `rest` what the others add up to."""
 
     item: str
@@ -167,7 +167,7 @@ class Recommended(msgspec.Struct, frozen=True, omit_defaults=True):
     moved_by: str | None = None
 
 
-class Recommendation(msgspec.Struct, frozen=True):
+class Recommendation(msgspec.Struct, frozen=True, gc=False):
     """A list for a user, an answer to `event`."""
 
     id: str
@@ -180,14 +180,14 @@ class Recommendation(msgspec.Struct, frozen=True):
     items: list[Recommended]
 
 
-class Evidence(msgspec.Struct, frozen=True):
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """A past event that speaks for a topic."""
 
     event: str
     weight: float
 
 
-class Topic(msgspec.Struct, frozen=True):
+class Topic(msgspec.Struct, frozen=True, gc=False):
     """One interest: its share of the user's liking (all shares sum to 1), and why we think so."""
 
     topic: str
@@ -195,7 +195,7 @@ class Topic(msgspec.Struct, frozen=True):
     evidence: list[Evidence]
 
 
-class Interests(msgspec.Struct, frozen=True):
+class Interests(msgspec.Struct, frozen=True, gc=False):
     """What a user likes, by topics of the taxonomy, zero-shot from text."""
 
     user: str

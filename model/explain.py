@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.events import Reason, Recommended
-from model.features import FEATURE, NAMES, Array, History
+from model.features import NAMES, Array, History
+from model.kernels import strongest_parts
 
 if TYPE_CHECKING:
     from model.fold import Fold
     from model.profile import Profile
 
-# A family's contribution is split over past events; the other features stand for themselves.
-_TOGETHER = [FEATURE[n] for n in ("together", "together_cosine", "together_latest", "followed")]
-_LIKED = [FEATURE[n] for n in ("liked_together", "liked_together_cosine")]
-_CONTENT = [FEATURE[n] for n in ("content", "new_content")]
-_ALONE = [FEATURE[n] for n in NAMES if FEATURE[n] not in _TOGETHER + _LIKED + _CONTENT]
+_FAMILIES = (
+    ("together", "together_cosine", "together_latest", "followed", "new_together_cosine"),
+    ("liked_together", "liked_together_cosine"),
+    ("content", "new_content"),
+)
+"""Features whose contribution is split over past events; the others stand for themselves."""
+_ALONE = [name for name in NAMES if not any(name in family for family in _FAMILIES)]
+_FAMILY = np.array([next((n for n, family in enumerate(_FAMILIES) if name in family), 3) for name in NAMES], np.int64)
 
 
 def explain(
@@ -31,42 +35,51 @@ def explain(
     moved: Mapping[int, str],
 ) -> list[Recommended]:
     """Return the slots of a list; a slot's reasons and its `rest` add up to its score."""
-    items = np.array(chosen)
-    contributions = features[:, items] * fold.ranker.slopes[:, None]
-    families = fold.features.parts(history, items)
-    for parts, features_of in zip(families, (_TOGETHER, _LIKED, _CONTENT), strict=True):
-        # Where no event had a part in an item (total 0), the family's contribution goes to `rest`.
-        total = parts.sum(axis=0)
-        total[total == 0] = np.inf
-        parts *= contributions[features_of].sum(axis=0) / total
-    table = np.concatenate([*families, contributions[_ALONE]])
-    index = fold.catalogue.index
-    liked = [r for r in profile.liked if r.item in index][: len(history.liked)]
-    contents = profile.liked[: len(history.contents)]
-    sources = (
-        [("together", r) for r in profile.recent if r.item in index]
-        + [("liked_together", r) for r in liked]
-        + [("content", r) for r in contents]
-        + [(NAMES[number], None) for number in _ALONE]
+    items = np.array(chosen, np.int64)
+    shape = (len(items), fold.settings.reasons)
+    strongest, values = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+    strongest_parts(
+        features[:, items] * fold.ranker.slopes[:, None],
+        _FAMILY,
+        items,
+        history.recent,
+        history.liked,
+        history.contents,
+        fold.tables.together,
+        fold.tables.liked_together,
+        strongest,
+        values,
     )
-    keep = min(fold.settings.reasons, len(sources))
-    strongest = np.argsort(-np.abs(table.T), axis=1, kind="stable")[:, :keep].tolist()
-    values, totals = table.T.tolist(), scores[items].tolist()
+    index = fold.catalogue.index
+    recent = [r for r in profile.recent if r.item in index]
+    liked = [r for r in profile.liked if r.item in index][: len(history.liked)]
+    references = recent + liked + profile.liked[: len(history.contents)]
+    names = (
+        ["together"] * len(recent)
+        + ["liked_together"] * len(liked)
+        + ["content"] * (len(references) - len(recent) - len(liked))
+        + _ALONE
+    )
+    totals = scores[items]
     slots = []
-    for place, item in enumerate(chosen):
-        reasons, row = [], values[place]
-        rest = totals[place]
-        for source in strongest[place]:
-            value = row[source]
+    for item, score, rest, sources, parts in zip(
+        chosen,
+        totals.tolist(),
+        (totals - values.sum(axis=1)).tolist(),
+        strongest.tolist(),
+        values.tolist(),
+        strict=True,
+    ):
+        reasons = []
+        for source, value in zip(sources, parts, strict=True):
             if not value:
                 continue
-            rest -= value
-            feature, reference = sources[source]
-            if reference is None:
-                reasons.append(Reason(value, feature))
+            if source < len(references):
+                past = references[source]
+                reasons.append(Reason(value, names[source], past.event, past.item, past.text))
             else:
-                reasons.append(Reason(value, feature, reference.event, reference.item, reference.text))
-        slots.append(Recommended(fold.catalogue.ids[item], totals[place], 1.0, reasons, rest, moved.get(item)))
+                reasons.append(Reason(value, names[source]))
+        slots.append(Recommended(fold.catalogue.ids[item], score, 1.0, reasons, rest, moved.get(item)))
     return slots
 
 

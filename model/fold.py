@@ -30,6 +30,7 @@ from model.events import (
 )
 from model.explain import explain
 from model.features import CONTENT, NAMES, Features, History
+from model.kernels import place
 from model.profile import Profile, Reference, Shown, remember
 from model.ranker import SoftmaxRanker
 from model.tables import Fact, Tables
@@ -201,13 +202,13 @@ class Fold:
 
     def _like_tags(self, profile: Profile, item: int) -> None:
         """Let the affinity to tags fade by 5% and add the liked item's."""
-        affinity = self._tag_affinity(profile) * np.float32(0.95) + np.float32(0.05) * self.catalogue.tags[item]
+        affinity = self._tag_affinity(profile) * np.float32(0.95) + np.float32(0.05) * self.catalogue.tags[:, item]
         profile.tags = {
             tag: float(affinity[slot]) for tag, slot in self.catalogue.tag_index.items() if affinity[slot] > 1e-4
         }
 
     def _tag_affinity(self, profile: Profile) -> Array:
-        affinity = np.zeros(self.catalogue.tags.shape[1], np.float32)
+        affinity = np.zeros(self.catalogue.tags.shape[0], np.float32)
         index = self.catalogue.tag_index
         for tag, value in profile.tags.items():
             if tag in index:
@@ -230,7 +231,7 @@ class Fold:
                     row[:] = catalogue.vectors[:n] @ self.search_vectors[reference.text]
                 elif reference.item in index:
                     row[:] = catalogue.similarity[index[reference.item], :n]
-        return History(recent, liked, contents, self._tag_affinity(profile))
+        return History(np.array(recent, np.int64), np.array(liked, np.int64), contents, self._tag_affinity(profile))
 
     def _mask(self, scores: Array, profile: Profile) -> Array:
         index, unavailable = self.catalogue.index, self.catalogue.unavailable
@@ -243,7 +244,6 @@ class Fold:
     def _score_then_learn(self, profile: Profile, event: Event, item: int) -> Evaluation:
         x = self.features.matrix(self._history(profile))
         scores = self._mask(self.ranker.score(x), profile)
-        open_ = scores > -np.inf
         lot = zlib.crc32(f"{self.settings.seed}:{event.id}".encode()) / 2**32
         n = len(self.catalogue)
         ranks = {}
@@ -253,9 +253,7 @@ class Fold:
             ("recent_popularity", self.tables.recent[:n]),
             ("covisitation", x[2]),
         ):
-            own = values[item]
-            above = int(np.count_nonzero((values > own) & open_))
-            equal = int(np.count_nonzero((values == own) & open_))
+            above, equal = place(values, scores, item)
             ranks[name] = above + int(lot * equal)
         evaluation = Evaluation(ranks, profile.engagements < COLD_USER, bool(self.tables.engaged[item] < NEW_ITEM))
         self.ranker.learn(x, scores, item)

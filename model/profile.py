@@ -11,7 +11,7 @@ MAX_LISTS = 5
 FORMAT = 1
 
 
-class Reference(msgspec.Struct, frozen=True, array_like=True):
+class Reference(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A past event: the item that it engaged, or the words that it searched."""
 
     event: str
@@ -21,7 +21,7 @@ class Reference(msgspec.Struct, frozen=True, array_like=True):
     text: str | None = None
 
 
-class Shown(msgspec.Struct, frozen=True, array_like=True):
+class Shown(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A list that was published: what a later event may answer."""
 
     id: str

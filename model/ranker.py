@@ -6,6 +6,8 @@ The choice model is McFadden's conditional logit (1974); the step is AdaGrad (Du
 import numpy as np
 from numpy.typing import NDArray
 
+from model.kernels import moments
+
 Array = NDArray[np.float32]
 
 
@@ -37,12 +39,12 @@ class SoftmaxRanker:
         self.steps += 1
         probabilities = np.exp(scores - scores.max())
         probabilities /= probabilities.sum()
-        gradient = (features[:, chosen] - features @ probabilities) / self.deviation
+        expected, mean, square = np.empty((3, len(self.weights)), np.float32)
+        moments(features, probabilities, expected, mean, square)
+        gradient = (features[:, chosen] - expected) / self.deviation
         self.gradients += gradient * gradient
         self.weights += self.rate * gradient / np.sqrt(self.gradients)
-        n = features.shape[1]
-        mean = features.sum(axis=1) / np.float32(n)
-        variance = np.einsum("fn,fn->f", features, features) / np.float32(n) - mean * mean
+        variance = square - mean * mean
         pace = np.float32(max(1.0 / self.steps, 0.001))
         self.mean += pace * (mean - self.mean)
         self.variance += pace * (np.maximum(variance, 0) + (mean - self.mean) ** 2 - self.variance)

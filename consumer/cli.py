@@ -1,0 +1,209 @@
+"""The command line: `penchant COMMAND`. Thin: every command's work is in a module of its own, imported when it runs."""
+
+import os
+
+# Two threads double the CPU per event and gain nothing; numpy reads this when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model.errors import PenchantError
+
+if TYPE_CHECKING:
+    from consumer.settings import Settings
+
+app = typer.Typer(
+    name="penchant",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="A recommender that learns from every event: Kafka in, personal lists out.\n\n"
+    "See it work: [bold]penchant demo[/]. Run it on your own Kafka: [bold]penchant topics apply[/], "
+    "[bold]penchant doctor[/], [bold]penchant serve[/].",
+)
+topics_app = typer.Typer(no_args_is_help=True, help="Plan and create the topics that Penchant reads and writes.")
+broker_app = typer.Typer(no_args_is_help=True, help="A real Kafka on this machine, for development only.")
+app.add_typer(topics_app, name="topics")
+app.add_typer(broker_app, name="broker")
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file of settings; PENCHANT_* variables override it.")
+]
+Bootstrap = Annotated[str | None, typer.Option(help="Kafka, host:port; overrides the settings.")]
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Read events, learn, and write recommendations, until told to stop (SIGTERM finishes the batch and commits).
+
+    Needs the topics ([bold]penchant topics apply[/]) and a bundle ([bold]penchant export[/]).
+    """
+    from consumer.serve import run
+
+    raise typer.Exit(run(_settings(config)))
+
+
+@app.command()
+def export(
+    model_dir: Annotated[Path, typer.Argument(help="A Hugging Face folder: BERT, RoBERTa, MiniLM, e5, bge, ...")],
+    out: Annotated[Path, typer.Argument(help="Where the bundle goes; whole or not at all.")],
+) -> None:
+    """Turn a BERT-family model into a bundle that serve loads: ONNX, tokenizer, self-test, checksums.
+
+    Needs the extra 'train' (PyTorch); serve does not.
+    """
+    from export.onnx import export_model
+
+    export_model(model_dir, out)
+    typer.echo(f"Exported to {out}. Next: PENCHANT_BUNDLE={out} penchant serve")
+
+
+@app.command()
+def replay(
+    source: Annotated[
+        str, typer.Argument(help="ml-100k, zh (Chinese example), or a folder of events.jsonl, items.jsonl.")
+    ],
+    bootstrap: Bootstrap = None,
+    events: Annotated[int | None, typer.Option(min=1, help="Only so many events.")] = None,
+    skip: Annotated[int, typer.Option(min=0, help="Leave out the first so many events.")] = 0,
+    speed: Annotated[float | None, typer.Option(help="N times the events' own speed; else flat out.")] = None,
+    rate: Annotated[float | None, typer.Option(help="So many events a second, instead of --speed.")] = None,
+    mixed: Annotated[bool, typer.Option("--interleave", help="One event of each user in turn: many at once.")] = False,
+    fresh_text: Annotated[
+        float, typer.Option(min=0, max=100, help="P% of the events bring a text never seen (8-20 tokens).")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of --fresh-text.")] = 0,
+    only: Annotated[str, typer.Option(help="items, events or both.")] = "both",
+    events_topic: Annotated[str | None, typer.Option(help="Overrides the settings.")] = None,
+    items_topic: Annotated[str | None, typer.Option(help="Overrides the settings.")] = None,
+    config: Config = None,
+) -> None:
+    """Write real events to Kafka as if they happened now; the catalogue first.
+
+    For example: [bold]penchant replay ml-100k --events 20000 --interleave[/]
+    """
+    from consumer.replay import Replay, run
+
+    settings = _settings(config)
+    job = Replay(
+        source=source, bootstrap=bootstrap or settings.bootstrap, only=only, events=events, skip=skip, speed=speed,
+        rate=rate, interleave=mixed, fresh_text=fresh_text, seed=seed, kafka=settings.kafka,
+        events_topic=events_topic or settings.events_topic, items_topic=items_topic or settings.items_topic,
+    )  # fmt: skip
+    typer.echo(run(job))
+
+
+@app.command()
+def demo(
+    events: Annotated[int, typer.Option(min=10, help="How many of MovieLens' 100,000 ratings.")] = 20_000,
+    bundle: Annotated[Path | None, typer.Option(help="An exported encoder; else MiniLM is exported once.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures there, too.")] = None,
+    directory: Annotated[Path | None, typer.Option("--dir", help="For data and logs; else a temporary one.")] = None,
+    bootstrap: Annotated[str | None, typer.Option(help="A Kafka that runs already; else one is started.")] = None,
+) -> None:
+    """Show everything at work on this machine: Kafka, real film ratings, a BERT, the learner; then the figures.
+
+    Needs no configuration; Ctrl-C leaves nothing running.
+    """
+    from rich.console import Console
+
+    from consumer.demo import Plan, run
+
+    console = Console()
+    report = run(Plan(events=events, bootstrap=bootstrap, bundle=bundle, folder=directory), console)
+    report.show(console)
+    if json is not None:
+        report.write(json)
+
+
+@topics_app.command("plan")
+def topics_plan(
+    partitions: Annotated[int, typer.Option(min=1, help="Of events, and of what follows them.")] = 1,
+    replication: Annotated[int, typer.Option(min=1, help="Copies of every record; 3 in production.")] = 1,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+) -> None:
+    """Say which topics are missing or otherwise than they should be, and which ACLs serve needs; change nothing."""
+    from consumer import topics
+
+    settings = _settings(config)
+    wanted = topics.wanted_by(settings, partitions, replication)
+    typer.echo("\n".join(topics.plan(bootstrap or settings.bootstrap, settings.app_id, wanted, settings.kafka)))
+
+
+@topics_app.command("apply")
+def topics_apply(
+    partitions: Annotated[int, typer.Option(min=1, help="Of events, and of what follows them.")] = 1,
+    replication: Annotated[int, typer.Option(min=1, help="Copies of every record; 3 in production.")] = 1,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+) -> None:
+    """Create the topics that are missing; those that exist are never changed, differences are said."""
+    from consumer import topics
+
+    settings = _settings(config)
+    wanted = topics.wanted_by(settings, partitions, replication)
+    lines = topics.apply(bootstrap or settings.bootstrap, wanted, replication=replication, properties=settings.kafka)
+    typer.echo("\n".join(lines))
+
+
+@broker_app.command("run")
+def broker_run(
+    directory: Annotated[Path, typer.Option("--dir", help="Where its data is kept.")] = Path("kafka-data"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 9092,
+) -> None:
+    """Run a one-node Kafka in the foreground; Ctrl-C stops it, its data stays. For development only: no security."""
+    from consumer.broker import run_foreground
+
+    raise typer.Exit(run_foreground(directory, port))
+
+
+@app.command()
+def check(
+    topic: Annotated[str | None, typer.Option(help="Default: the events topic of the settings.")] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Read at most so many records.")] = 1000,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+) -> None:
+    """Read some records of a topic and say which would be accepted, which dead-lettered, and why; commits nothing."""
+    from consumer.check import run
+
+    typer.echo("\n".join(run(_settings(config), topic, sample, bootstrap)))
+
+
+@app.command()
+def doctor(bootstrap: Bootstrap = None, config: Config = None) -> None:
+    """Look at everything that serve needs, one line each, with what to do; exits 1 if anything is wrong."""
+    from consumer.doctor import run
+
+    lines = run(_settings(config), bootstrap)
+    for line in lines:
+        typer.echo(str(line))
+    raise typer.Exit(0 if all(line.ok for line in lines) else 1)
+
+
+def _settings(config: Path | None) -> "Settings":
+    from consumer.settings import load
+
+    return load(config)
+
+
+def main() -> None:
+    """Run the command line; a PenchantError is one line on stderr and exit code 1, Ctrl-C is 130."""
+    try:
+        app(standalone_mode=True)
+    except PenchantError as error:
+        print(f"penchant: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

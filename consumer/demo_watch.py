@@ -1,0 +1,184 @@
+"""What the demo sees from outside: lists as a read_committed consumer gets them, and interests that moved."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from consumer.topics import TIMEOUT_SECONDS
+from model.errors import Fatal
+from model.events import Interests, Recommendation
+
+POLL_SECONDS = 0.05
+BATCH = 1000
+
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+class _Answer(msgspec.Struct):
+    event: str
+    user: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A user's interests at first and at last, the last list, and by how much the interests differ (0-1)."""
+
+    user: str
+    first: Interests
+    last: Interests
+    variation: float
+    recommendation: Recommendation | None
+
+
+class Watch:
+    """A reader of events (for their timestamps), lists and dead letters; times are milliseconds since 1970."""
+
+    def __init__(self, consumer: Consumer, app_id: str, events_topic: str) -> None:
+        self._consumer = consumer
+        self._events, self._dead = events_topic, f"{app_id}.dead-letters"
+        self._event, self._answer = msgspec.json.Decoder(_Named), msgspec.json.Decoder(_Answer)
+        self._stamped_ms: dict[str, int] = {}
+        self._seen_ms: dict[str, float] = {}
+        self._last_value: dict[str, bytes] = {}
+        self.lists = 0
+        self.dead_letters = 0
+
+    @classmethod
+    @contextmanager
+    def open(cls, bootstrap: str, app_id: str, events_topic: str) -> "Iterator[Watch]":
+        """Watch from the beginning of the topics."""
+        consumer = _consumer(bootstrap)
+        try:
+            names = (events_topic, f"{app_id}.recommendations", f"{app_id}.dead-letters")
+            consumer.assign([part for name in names for part in _partitions(consumer, name)])
+            yield cls(consumer, app_id, events_topic)
+        finally:
+            consumer.close()
+
+    @property
+    def answered(self) -> int:
+        """Events that came to their end: a list or a dead letter."""
+        return self.lists + self.dead_letters
+
+    def start_phase(self) -> None:
+        """Forget the times so far: rate and latency are of what comes from here on."""
+        self._stamped_ms.clear()
+        self._seen_ms.clear()
+
+    def poll(self) -> bool:
+        """Take what has arrived; say whether an event was answered."""
+        first = self._consumer.poll(POLL_SECONDS)
+        if first is None:
+            return False
+        now_ms = time.time() * 1000
+        before = self.answered
+        # Not one consume(): that waits for a full batch, which would be counted as Penchant's latency.
+        for message in [first, *self._consumer.consume(BATCH, 0)]:
+            self._take(message, now_ms)
+        return self.answered > before
+
+    def _take(self, message: Message, now_ms: float) -> None:
+        if (error := message.error()) is not None:
+            raise Fatal(f"cannot watch the demo: {error.str()}") from KafkaException(error)
+        value, topic = message.value(), message.topic()
+        if value is None:
+            return
+        if topic == self._events:
+            self._stamped_ms[self._event.decode(value).id] = message.timestamp()[1]
+        elif topic == self._dead:
+            self.dead_letters += 1
+        else:
+            answer = self._answer.decode(value)
+            self.lists += 1
+            self._seen_ms[answer.event] = now_ms
+            self._last_value[answer.user] = value
+
+    def lists_per_second(self) -> float:
+        """Lists of this phase, from the first event's record timestamp to the last list seen."""
+        if not self._seen_ms or not self._stamped_ms:
+            return 0.0
+        seconds = (max(self._seen_ms.values()) - min(self._stamped_ms.values())) / 1000
+        return len(self._seen_ms) / max(seconds, 0.001)
+
+    def latency_ms(self, quantile: float) -> float | None:
+        """Record timestamp to seen by this consumer, in this phase; None without lists."""
+        both = self._seen_ms.keys() & self._stamped_ms.keys()
+        times = sorted(self._seen_ms[event] - self._stamped_ms[event] for event in both)
+        return times[min(len(times) - 1, int(quantile * len(times)))] if times else None
+
+    def last_list(self, user: str) -> Recommendation | None:
+        """Return the list that the user would see now."""
+        value = self._last_value.get(user)
+        return None if value is None else msgspec.json.decode(value, type=Recommendation)
+
+
+def interests_moved(bootstrap: str, topic: str, watch: Watch) -> Moved | None:
+    """Return the user whose interests differ most between the first and the last message."""
+    first: dict[str, Interests] = {}
+    last: dict[str, Interests] = {}
+    decoder = msgspec.json.Decoder(Interests)
+    for value in _all(bootstrap, topic):
+        interests = decoder.decode(value)
+        first.setdefault(interests.user, interests)
+        last[interests.user] = interests
+    if not last:
+        return None
+    user = max(last, key=lambda name: variation(first[name], last[name]))
+    return Moved(user, first[user], last[user], variation(first[user], last[user]), watch.last_list(user))
+
+
+def variation(one: Interests, other: Interests) -> float:
+    """Return the total variation distance of two interests, 0-1."""
+    left = {topic.topic: topic.probability for topic in one.topics}
+    right = {topic.topic: topic.probability for topic in other.topics}
+    return sum(abs(left.get(name, 0.0) - right.get(name, 0.0)) for name in left | right) / 2
+
+
+def _all(bootstrap: str, topic: str) -> Iterator[bytes]:
+    consumer = _consumer(bootstrap)
+    try:
+        parts = _partitions(consumer, topic)
+        ends = {}
+        for part in parts:
+            low, high = consumer.get_watermark_offsets(part, timeout=TIMEOUT_SECONDS)
+            if high > low:
+                ends[part.partition] = high
+        consumer.assign([part for part in parts if part.partition in ends])
+        quiet_at = time.monotonic() + TIMEOUT_SECONDS
+        while ends and time.monotonic() < quiet_at:
+            message = consumer.poll(POLL_SECONDS)
+            if message is None:
+                # The last offset may be a transaction's marker: ask for the position rather than look at messages.
+                for position in consumer.position([TopicPartition(topic, part) for part in ends]):
+                    if position.offset >= ends[position.partition]:
+                        del ends[position.partition]
+                continue
+            if message.error() is None and (value := message.value()) is not None:
+                quiet_at = time.monotonic() + TIMEOUT_SECONDS
+                yield value
+    finally:
+        consumer.close()
+
+
+def _consumer(bootstrap: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "penchant-demo-watch",  # demanded by the client; nothing joins it
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.error.backoff.ms": 10,
+        }
+    )
+
+
+def _partitions(consumer: Consumer, topic: str) -> list[TopicPartition]:
+    found = consumer.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic]
+    return [TopicPartition(topic, number, 0) for number in found.partitions]

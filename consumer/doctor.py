@@ -1,0 +1,97 @@
+"""Looks at everything that `serve` needs and says of each, in one line, whether it is well, else what to do."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consumer import topics
+from model.errors import PenchantError
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+    from consumer.settings import Settings
+
+
+@dataclass(frozen=True)
+class Line:
+    """One finding."""
+
+    ok: bool
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.ok else 'FAIL'}  {self.subject:<10} {self.text}"
+
+
+def run(settings: "Settings", bootstrap: str | None = None) -> list[Line]:
+    """Return the findings, in the order in which to mend them."""
+    where = bootstrap or settings.bootstrap
+    lines = [_version()]
+    try:
+        client = topics.admin(where, settings.kafka)
+    except PenchantError as error:
+        lines.append(Line(False, "broker", str(error)))
+    else:
+        lines.append(Line(True, "broker", f"{where} answers; {_broker_version(client)}"))
+        lines += _topics(client, settings)
+    lines += _guard("bundle", lambda: _bundle(settings))
+    return lines
+
+
+def _version() -> Line:
+    import confluent_kafka
+
+    ours, librdkafka = confluent_kafka.version()[0], confluent_kafka.libversion()[0]
+    ok = tuple(int(part) for part in ours.split(".")[:2]) >= (2, 16)
+    advice = "" if ok else ": 2.16 or newer is needed (older ones return short batches)"
+    return Line(ok, "client", f"confluent-kafka {ours}, librdkafka {librdkafka}{advice}")
+
+
+def _broker_version(client: "AdminClient") -> str:
+    """Return how many brokers there are and who leads; the protocol tells no release, only its abilities."""
+    cluster = client.describe_cluster(request_timeout=topics.TIMEOUT_SECONDS).result()
+    metadata = client.list_topics(timeout=topics.TIMEOUT_SECONDS)
+    return f"{len(metadata.brokers)} broker(s), cluster {cluster.cluster_id}"
+
+
+def _topics(client: "AdminClient", settings: "Settings") -> Iterator[Line]:
+    try:
+        there = client.list_topics(timeout=topics.TIMEOUT_SECONDS).topics
+        partitions = len(there[settings.events_topic].partitions) if settings.events_topic in there else 1
+        wanted = topics.wanted_by(settings, partitions)
+        differences = topics.differences(client, wanted)
+    except Exception as error:  # permissions, time-outs: whatever the client raises is the finding
+        yield Line(False, "topics", f"cannot be looked at ({error}); 'penchant topics plan' prints the ACLs needed")
+        return
+    for topic in wanted:
+        found = [difference for difference in differences if difference.topic.name == topic.name]
+        missing = any(difference.found is None for difference in found)
+        if missing:
+            yield Line(False, "topic", f"{topic.name} is missing: 'penchant topics apply' creates it")
+            continue
+        # Retention, replication and the like are the operator's to choose; the policy is not.
+        wrong = [item for item in found if item.setting in ("cleanup.policy", "partitions")]
+        if wrong:
+            said = "; ".join(f"{item.setting} is {item.found}, should be {item.wanted}" for item in wrong)
+            yield Line(False, "topic", f"{topic.name}: {said}; change it with Kafka's own tools")
+        else:
+            yield Line(True, "topic", f"{topic.name}: {len(there[topic.name].partitions)} partition(s)")
+
+
+def _bundle(settings: "Settings") -> Iterator[Line]:
+    from export.bundle import Bundle
+    from export.encoder import OnnxEncoder
+
+    bundle = Bundle.open(settings.bundle)
+    yield Line(True, "bundle", f"{bundle.manifest.version} in {settings.bundle}: every checksum is right")
+    encoder = OnnxEncoder(bundle)
+    yield Line(True, "provider", f"{encoder.provider}, {encoder.precision}: passes the bundle's self-test")
+
+
+def _guard(subject: str, look: Callable[[], Iterator[Line]]) -> Iterator[Line]:
+    try:
+        yield from look()
+    except PenchantError as error:
+        yield Line(False, subject, str(error))

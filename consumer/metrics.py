@@ -1,0 +1,58 @@
+"""The numbers of `serve` for Prometheus, on a registry of their own, counted after commit."""
+
+from collections import Counter as Tally
+from math import log2
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from model.fold import Evaluation
+
+BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """All series; labels come from small fixed sets, never from users or items."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = r = registry or CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"penchant_{name}", text, labels, registry=r)
+
+        self.events = counter("events", "Events folded and committed", "kind")
+        self.dead_letters = counter("dead_letters", "Records that can never be handled", "reason")
+        self.problems = counter("problems", "Events folded with a problem", "problem")
+        self.bad_items = counter("bad_items", "Item records that can never be handled", "reason")
+        self.foreign_keys = counter("foreign_keys", "Events whose key is not their user")
+        self.recommendations = counter("recommendations", "Lists committed")
+        self.interests = counter("interests", "Interests committed")
+        self.evaluated = counter("evaluated", "Events ranked before they were learnt from")
+        self.hits = counter("hits", "Evaluated events whose item was among the first 10", "ranker")
+        self.ndcg_sum = counter("ndcg_sum", "Sum of NDCG@10 over evaluated events", "ranker")
+        self.rewards = counter("rewards", "Events that answer a list, by whether it held their item", "held")
+        self.transactions = counter("transactions", "Transactions", "outcome")
+        self.encoder_texts = counter("encoder_texts", "Texts embedded")
+        self.encoder_cache_hits = counter("encoder_cache_hits", "Texts whose vector was known")
+        self.restored_records = counter("restored_records", "Records of the changelog read")
+        self.event_to_commit = Histogram(
+            "penchant_event_to_commit_seconds", "Record timestamp to commit", buckets=BUCKETS, registry=r
+        )
+        self.users = Gauge("penchant_users", "Users in memory", registry=r)
+        self.items = Gauge("penchant_items", "Items in the catalogue", registry=r)
+        self.partitions = Gauge("penchant_partitions", "Partitions assigned and restored", registry=r)
+        self.heartbeat = Gauge("penchant_loop_heartbeat_timestamp_seconds", "Last turn of the loop", registry=r)
+        self.model = Info("penchant_model", "The bundle that serves", registry=r)
+        self.build = Info("penchant_build", "This program", registry=r)
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Count one evaluated event for every ranker; rank -1 is a miss."""
+        self.evaluated.inc()
+        for ranker, rank in evaluation.ranks.items():
+            if 0 <= rank < 10:
+                self.hits.labels(ranker).inc()
+                self.ndcg_sum.labels(ranker).inc(1 / log2(rank + 2))
+
+    def tally(self, counter: Counter, counts: "Tally[str]") -> None:
+        """Add counts by label."""
+        for label, count in counts.items():
+            counter.labels(label).inc(count)

@@ -1,0 +1,224 @@
+"""Real events into Kafka, as if they happened now: flat out, at a rate, or at N times their own speed."""
+
+import random
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from model.errors import DependencyAway, PenchantError
+from model.events import Event, Item, Review, Search, encode
+
+FLUSH_SECONDS = 60.0
+Properties = Mapping[str, str | int | float | bool]
+_WORDS = """
+about after air all animal answer back before best big black blue boat book boy bread bring build car child
+city class clean cold color cook country cut dark day deep dog door dream dry earth east eat eye face family
+farm fast father field fire fish fly food foot free friend garden girl glass gold good great green group hand
+hard head heart high home horse hot house idea island king lake land language large last late laugh learn
+leave left letter life light line list live long love machine man map mark men money moon morning mother
+mountain music name near new night north note ocean old open paper park people picture place plan plant play
+point power question quiet rain read red rest river road rock room round run sail school sea ship short show
+side sing size sky sleep slow small snow song sound south space star stone story street strong summer sun
+table talk tall teach time town travel tree true turn voice walk wall war warm water wave west wheel white
+wild wind window winter wood word work world year
+""".split()  # noqa: SIM905 - a list of one word a line would be 200 lines
+
+
+class Progress(Protocol):
+    """Told how many events went out since it was last told."""
+
+    def __call__(self, count: int, /) -> None: ...
+
+
+def interleave(events: Iterable[Event]) -> list[Event]:
+    """Return the events round-robin over users; each user's own order is kept.
+
+    >>> from model.events import Request
+    >>> [e.id for e in interleave([Request(id=i, user=i[0], at_ms=0) for i in ("a1", "a2", "b1", "a3")])]
+    ['a1', 'b1', 'a2', 'a3']
+    """
+    queues: dict[str, deque[Event]] = {}
+    for event in events:
+        queues.setdefault(event.user, deque()).append(event)
+    result: list[Event] = []
+    while queues:
+        result += [queue.popleft() for queue in queues.values()]
+        queues = {user: queue for user, queue in queues.items() if queue}
+    return result
+
+
+def with_fresh_text(events: Iterable[Event], percent: float, seed: int = 0) -> Iterator[Event]:
+    """Yield the events, `percent` of them with a text of 8-20 tokens never seen before.
+
+    A review gets the new text; anything else becomes a search, under the same id. A function of the seed.
+    """
+    chance, seen = random.Random(seed), set[str]()
+    for event in events:
+        if chance.random() * 100 >= percent:
+            yield event
+            continue
+        text = _text(chance)
+        while text in seen:
+            text = _text(chance)
+        seen.add(text)
+        if isinstance(event, Review | Search):
+            yield msgspec.structs.replace(event, text=text)
+        else:
+            yield Search(id=event.id, user=event.user, at_ms=event.at_ms, context=event.context, text=text)
+
+
+def _text(chance: random.Random) -> str:
+    # Common words are one token each, and a BERT adds two of its own.
+    return " ".join(chance.choices(_WORDS, k=chance.randint(8, 18)))
+
+
+def send_items(bootstrap: str, topic: str, items: Sequence[Item], kafka: Properties | None = None) -> None:
+    """Write the catalogue, keyed by item; returns when the broker has it all."""
+    out = _Out(bootstrap, kafka or {})
+    for item in items:
+        out.send(topic, item.item, encode(item))
+    out.close()
+
+
+def send_events(
+    bootstrap: str,
+    topic: str,
+    events: Sequence[Event],
+    *,
+    speed: float | None = None,
+    rate: float | None = None,
+    progress: Progress | None = None,
+    kafka: Properties | None = None,
+) -> float:
+    """Write the events, keyed by user, stamped with now; return the seconds it took.
+
+    `speed` is a factor on the time between events (their own `at_ms`), `rate` is events per second; neither: flat out.
+    """
+    if speed is not None and rate is not None:
+        raise PenchantError("give --speed or --rate, not both")
+    for name, value in (("speed", speed), ("rate", rate)):
+        if value is not None and value <= 0:
+            raise PenchantError(f"--{name} must be above 0")
+    out = _Out(bootstrap, kafka or {})
+    start, told = time.monotonic(), 0
+    for number, event in enumerate(events):
+        due = 0.0
+        if rate is not None:
+            due = number / rate
+        elif speed is not None:
+            due = (event.at_ms - events[0].at_ms) / 1000 / speed
+        out.wait_until(start + due)
+        out.send(topic, event.user, encode(event))
+        if progress is not None and number - told >= 500:
+            progress(number - told)
+            told = number
+    out.close()
+    if progress is not None:
+        progress(len(events) - told)
+    return time.monotonic() - start
+
+
+class _Out:
+    """A producer that waits while its queue is full, and says so if anything was not delivered."""
+
+    def __init__(self, bootstrap: str, kafka: Properties) -> None:
+        self._failed: KafkaError | None = None
+        self._producer = Producer(
+            {
+                **kafka,
+                "bootstrap.servers": bootstrap,
+                "partitioner": "murmur2_random",  # Java's: one user, one partition, whoever produces
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "delivery.timeout.ms": int(FLUSH_SECONDS * 1000),
+                "on_delivery": self._delivered,
+            }
+        )
+
+    def send(self, topic: str, key: str, value: bytes) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key.encode(), timestamp=int(time.time() * 1000))
+            except BufferError:
+                self._producer.poll(0.1)
+                continue
+            self._producer.poll(0)
+            self._check()
+            return
+
+    def wait_until(self, due: float) -> None:
+        while (left := due - time.monotonic()) > 0:
+            self._producer.poll(min(left, 0.1))
+
+    def close(self) -> None:
+        if self._producer.flush(FLUSH_SECONDS):
+            raise DependencyAway("Kafka took too long to accept the events; is the broker alive?")
+        self._check()
+
+    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        self._failed = self._failed or error
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise DependencyAway(f"Kafka refused a record: {self._failed.str()}") from KafkaException(self._failed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What to replay, and how; see `penchant replay --help`."""
+
+    source: str
+    bootstrap: str
+    events_topic: str
+    items_topic: str
+    only: str = "both"
+    events: int | None = None
+    skip: int = 0
+    speed: float | None = None
+    rate: float | None = None
+    interleave: bool = False
+    fresh_text: float = 0.0
+    seed: int = 0
+    kafka: Properties = field(default_factory=dict)
+    """Properties of librdkafka: TLS, SASL, ..."""
+
+    def select(self, events: Iterable[Event]) -> list[Event]:
+        """Return the events to send, in order."""
+        chosen = interleave(events) if self.interleave else list(events)
+        chosen = chosen[self.skip :][: self.events]
+        return list(with_fresh_text(chosen, self.fresh_text, self.seed)) if self.fresh_text else chosen
+
+
+def run(job: Replay) -> str:
+    """Replay with a progress bar where there is a terminal; return a line that says what was sent."""
+    from consumer.datasets import load
+
+    if job.only not in ("items", "events", "both"):
+        raise PenchantError("--only takes items, events or both")
+    items, events = load(job.source)
+    said = []
+    if job.only != "events":
+        send_items(job.bootstrap, job.items_topic, items, job.kafka)
+        said.append(f"{len(items):,} items to {job.items_topic}")
+    if job.only != "items":
+        chosen = job.select(events)
+        console = Console(stderr=True)
+        with Bar("events", TextColumn("{task.completed:,} of {task.total:,}"), BarColumn(), TimeRemainingColumn(),
+                 console=console, disable=not console.is_terminal) as bar:  # fmt: skip
+            task = bar.add_task("events", total=len(chosen))
+            seconds = send_events(
+                job.bootstrap, job.events_topic, chosen, speed=job.speed, rate=job.rate,
+                progress=lambda count: bar.advance(task, count),
+                kafka=job.kafka,
+            )  # fmt: skip
+        rate = len(chosen) / max(seconds, 1e-9)
+        said.append(f"{len(chosen):,} events to {job.events_topic} in {seconds:.1f} s ({rate:,.0f} a second)")
+    return "; ".join(said)

@@ -1,0 +1,122 @@
+"""The settings: a TOML file, overridden by PENCHANT_* variables; frozen, read once."""
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from model.errors import Fatal
+
+
+class Settings(BaseSettings):
+    """Everything that `serve` can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="PENCHANT_", frozen=True, extra="forbid")
+
+    app_id: str = Field("penchant", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    """Prefixes group, topics and transactional ids: two deployments with two names never meet."""
+    ordinal: int = Field(0, ge=0)
+    """Number of this instance: names its producer (a second one with the same number is fenced off)."""
+    bootstrap: str = Field("localhost:9092", min_length=1)
+    events_topic: str = Field("events", min_length=1)
+    items_topic: str = Field("items", min_length=1)
+    bundle: Path = Path("models/current")
+    taxonomy: Path | None = None
+    start: Literal["earliest", "latest"] = "earliest"
+    """Where to begin, if there are neither offsets nor state."""
+    poll_events: int = Field(500, ge=1, le=500)
+    """At most so many events a transaction."""
+    linger_seconds: float = Field(0.005, ge=0, le=5)
+    """How long to wait for more events once there is one."""
+    snapshot_every: int = Field(20_000, ge=1)
+    """Events between two snapshots of a partition's shared tables."""
+    delta_ring: int = Field(4096, ge=8)
+    """Keys that deltas go round on; snapshots come at least every half of it."""
+    cached_texts: int = Field(50_000, ge=1)
+    length: int = Field(10, ge=1, le=200)
+    reasons: int = Field(3, ge=0, le=20)
+    interests_every: int = Field(10, ge=1)
+    mmr: float = Field(0.0, ge=0, le=1)
+    seed: int = 0
+    coalesce: bool = False
+    """Send only the newest list of a user in a transaction; what is learnt and what a list holds stay the same."""
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    """`classic` with static membership: a killed instance is back at once; `consumer` (Kafka >= 4) waits for the
+    group's session time-out (45 s) first."""
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(9100, ge=0, le=65535)
+    kafka: dict[str, str | int | float | bool] = {}
+    """Properties of librdkafka for every client: TLS, SASL, ..."""
+
+    @property
+    def recommendations_topic(self) -> str:
+        """Lists, keyed by user."""
+        return f"{self.app_id}.recommendations"
+
+    @property
+    def interests_topic(self) -> str:
+        """What each user likes, keyed by user."""
+        return f"{self.app_id}.interests"
+
+    @property
+    def dead_letters_topic(self) -> str:
+        """Records that can never be handled."""
+        return f"{self.app_id}.dead-letters"
+
+    @property
+    def state_topic(self) -> str:
+        """The changelog; its partition n belongs to partition n of the events."""
+        return f"{self.app_id}.state"
+
+    def outcome_hash(self) -> str:
+        """Return a hash of the settings on which lists depend; recorded with every transaction."""
+        decisive = (self.length, self.reasons, self.interests_every, self.mmr, self.seed, self.coalesce)
+        return hashlib.sha256(repr(decisive).encode()).hexdigest()[:12]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file."""
+        return (env_settings, init_settings)
+
+
+def load(path: Path | None = None) -> Settings:
+    """Return the settings in a TOML file (none: defaults), overridden by PENCHANT_* variables.
+
+    Raises:
+        Fatal: the file is missing, is no TOML, or a value is wrong; the text says which.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise Fatal(f"cannot read settings {path} ({error.strerror}); give --config an existing file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Fatal(f"settings {path} are no TOML: {error}; mend the file") from None
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise Fatal(_advice(error)) from None
+    except SettingsError as error:
+        raise Fatal(f"settings: {error}; a PENCHANT_KAFKA variable must be a JSON object") from None
+
+
+def _advice(error: ValidationError) -> str:
+    said = []
+    for wrong in error.errors(include_url=False):
+        name = ".".join(str(part) for part in wrong["loc"])
+        if wrong["type"] == "extra_forbidden":
+            said.append(f"there is no setting {name!r} (settings are: {', '.join(sorted(Settings.model_fields))})")
+        else:
+            said.append(f"{name} (or PENCHANT_{name.upper()}): {wrong['msg']}, not {wrong['input']!r}"[:300])
+    return "settings: " + "; ".join(said)

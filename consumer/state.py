@@ -1,0 +1,193 @@
+"""One partition's state and its changelog: what is written with every transaction, and how it is read back.
+
+Keys: `p` position; `u/USER`, `v/PART/USER` a profile (further parts where it is large); `d/SLOT/PART` what a
+transaction changed in the shared tables, on a ring; `s/PARITY/PART` the shared tables, two generations in turn.
+Whatever is of an older sequence than it should be is left over from before, and ignored.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from model.errors import Fatal
+from model.fold import Fold
+
+FORMAT = 1
+PART_BYTES = 480 * 1024
+USER_PARTS = 8
+"""More than the largest profile can need."""
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """A value of the changelog; `body` may go on in the next of `parts`, all of one sequence."""
+
+    format: int
+    sequence: int
+    part: int
+    parts: int
+    zipped: bool
+    body: bytes
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """How far the partition is folded, and the decisions with which."""
+
+    format: int
+    offset: int
+    """Of the first event not yet folded."""
+    sequence: int
+    """Transactions so far."""
+    bundle: str
+    items_offsets: list[int]
+    settings: str
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    format: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_head = msgspec.msgpack.Decoder(_Head)
+_record = msgspec.msgpack.Decoder(Record)
+_position = msgspec.msgpack.Decoder(Position)
+
+
+def pack(sequence: int, body: bytes) -> list[bytes]:
+    """Return the values that hold `body`, each below 512 KiB."""
+    zipped = len(body) > 4096
+    if zipped:
+        body = zlib.compress(body, 1)
+    pieces = [body[start : start + PART_BYTES] for start in range(0, len(body), PART_BYTES)] or [b""]
+    return [
+        _encode(Record(FORMAT, sequence, part, len(pieces), zipped, piece)) for part, piece in enumerate(pieces)
+    ]
+
+
+def unpack(records: Sequence[Record]) -> bytes:
+    """Return the body that `pack` split."""
+    body = b"".join(record.body for record in records)
+    return zlib.decompress(body) if records[0].zipped else body
+
+
+def read_record(value: bytes) -> Record:
+    """Return a record; raises `Fatal` if a newer version wrote it or it is damaged."""
+    _check(value)
+    try:
+        return _record.decode(value)
+    except msgspec.DecodeError as error:
+        raise Fatal(f"the state topic is damaged ({error}); start over with a new app_id") from None
+
+
+def read_position(value: bytes) -> Position:
+    """Return a position; raises `Fatal` as `read_record` does."""
+    _check(value)
+    try:
+        return _position.decode(value)
+    except msgspec.DecodeError as error:
+        raise Fatal(f"the state topic is damaged ({error}); start over with a new app_id") from None
+
+
+def _check(value: bytes) -> None:
+    try:
+        found = _head.decode(value).format
+    except msgspec.DecodeError as error:
+        raise Fatal(f"the state topic holds what is no state ({error}); choose another app_id") from None
+    if found > FORMAT:
+        raise Fatal(f"state of format {found}, this version reads up to {FORMAT}: upgrade, or use a new app_id")
+
+
+class PartitionState:
+    """The fold of one partition, where it is, and what the next transaction must write."""
+
+    def __init__(self, partition: int, fold: Fold, position: Position) -> None:
+        self.partition, self.fold, self.position = partition, fold, position
+        self.events_since_snapshot = 0
+        self.deltas_since_snapshot = 0
+
+    def changes(
+        self, offset: int, events: int, users: Iterable[str], items_offsets: list[int], every: int, ring: int
+    ) -> list[tuple[bytes, bytes | None]]:
+        """Move on to `offset` and return the records (None: tombstone) that say so.
+
+        To be thrown away with the state if the transaction is aborted.
+        """
+        before, fold = self.position, self.fold
+        sequence = before.sequence + 1
+        self.position = Position(FORMAT, offset, sequence, before.bundle, items_offsets, before.settings)
+        records: list[tuple[bytes, bytes | None]] = [(b"p", _encode(self.position))]
+        for user in users:
+            profile = fold.dump_user(user)
+            name = user.encode()
+            if profile is None:
+                records.append((b"u/" + name, None))
+                records += [(b"v/%d/" % part + name, None) for part in range(1, USER_PARTS)]
+                continue
+            for part, value in enumerate(pack(sequence, profile)):
+                records.append((b"v/%d/" % part + name if part else b"u/" + name, value))
+        for part, value in enumerate(pack(sequence, fold.take_delta())):
+            records.append((b"d/%d/%d" % (sequence % ring, part), value))
+        self.events_since_snapshot += events
+        self.deltas_since_snapshot += 1
+        # Half the ring at most: a delta that is still needed is never overwritten.
+        if self.events_since_snapshot >= every or self.deltas_since_snapshot >= ring // 2:
+            self.events_since_snapshot = self.deltas_since_snapshot = 0
+            chunks = fold.snapshot()
+            parity = self._next_parity()
+            for part, chunk in enumerate(chunks):
+                value = _encode(Record(FORMAT, sequence, part, len(chunks), False, chunk))
+                records.append((b"s/%d/%d" % (parity, part), value))
+        return records
+
+    snapshots = 0
+
+    def _next_parity(self) -> int:
+        self.snapshots += 1
+        return self.snapshots % 2
+
+
+def restore(partition: int, fold: Fold, table: Mapping[bytes, bytes]) -> PartitionState | None:
+    """Return the state that a changelog's latest values describe, None if it is empty; `fold` is new.
+
+    Raises:
+        Fatal: the changelog is of a newer format, or something is missing from it.
+    """
+    if b"p" not in table:
+        return None
+    position = read_position(table[b"p"])
+    deltas: dict[int, dict[int, Record]] = {}
+    snapshots: dict[tuple[int, int], dict[int, Record]] = {}
+    users: dict[str, dict[int, Record]] = {}
+    for key, value in table.items():
+        kind, _, rest = key.partition(b"/")
+        if kind == b"u":
+            users.setdefault(rest.decode(), {})[0] = read_record(value)
+        elif kind == b"v":
+            part, _, name = rest.partition(b"/")
+            users.setdefault(name.decode(), {})[int(part)] = read_record(value)
+        elif kind in (b"d", b"s"):
+            record = read_record(value)
+            if kind == b"d":
+                deltas.setdefault(record.sequence, {})[record.part] = record
+            else:
+                parity = int(rest.partition(b"/")[0])
+                snapshots.setdefault((record.sequence, parity), {})[record.part] = record
+    since, parity = 0, 0
+    for (sequence, which), parts in sorted(snapshots.items(), reverse=True):
+        if len(parts) == parts[min(parts)].parts:
+            since, parity = sequence, which
+            fold.load_snapshot([parts[part].body for part in range(len(parts))])
+            break
+    for sequence in range(since + 1, position.sequence + 1):
+        parts = deltas.get(sequence, {})
+        if not parts or len(parts) != parts[min(parts)].parts:
+            raise Fatal(f"delta {sequence} is missing from the state of partition {partition}: use a new app_id")
+        fold.load_delta(unpack([parts[part] for part in range(len(parts))]))
+    for user, parts in users.items():
+        if 0 in parts:
+            wanted = range(parts[0].parts)
+            fold.load_user(user, unpack([parts[part] for part in wanted]))
+    state = PartitionState(partition, fold, position)
+    state.deltas_since_snapshot = position.sequence - since
+    state.snapshots = parity
+    return state

@@ -1,0 +1,124 @@
+"""Reading compacted topics to their end, without silent loss: the changelog at a restore, the items always."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumer import kafka
+from consumer.settings import Settings
+from model.errors import BadEvent, DependencyAway
+from model.events import Item, decode_item
+
+END_SECONDS = 30.0
+"""How long to wait for a crashed writer's open transaction to end; its time-out is 10 s."""
+
+
+def ends(settings: Settings, topic: str, partitions: list[int], on_error: kafka.OnError) -> dict[int, int]:
+    """Return the high watermarks, open transactions included; raises `DependencyAway`.
+
+    A read_committed consumer would say the last stable offset, below which a crashed writer may hide records.
+    """
+    consumer = kafka.table_consumer(settings, on_error, "read_uncommitted")
+    try:
+        found = {}
+        for partition in partitions:
+            marks = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=kafka.TIMEOUT_SECONDS)
+            if marks is None:
+                raise DependencyAway(f"Kafka does not say where {topic} ends; waiting")
+            found[partition] = marks[1]
+        return found
+    except KafkaException as error:
+        raise DependencyAway(f"Kafka does not say where {topic} ends ({error.args[0].str()}); waiting") from None
+    finally:
+        consumer.close()
+
+
+def read_to(consumer: Consumer, ends: dict[int, int], beat: Callable[[], None]) -> Iterator[Message]:
+    """Yield every committed message up to `ends`; raises `DependencyAway` if that takes too long without progress."""
+    missing = {partition for partition, end in ends.items() if end > 0}
+    deadline = time.monotonic() + END_SECONDS
+    while missing:
+        beat()
+        for message in consumer.consume(1000, 0.1):
+            error = message.error()
+            if error is None:
+                deadline = time.monotonic() + END_SECONDS
+                yield message
+                # Past the end already, where new records keep coming in.
+                if message.offset() + 1 >= ends[message.partition()]:
+                    missing.discard(message.partition())
+            elif error.code() == KafkaError._PARTITION_EOF and message.offset() >= ends[message.partition()]:
+                missing.discard(message.partition())
+        if time.monotonic() > deadline:
+            raise DependencyAway(f"a topic was not read to its end within {END_SECONDS:.0f} s; trying again")
+
+
+def read_table(
+    settings: Settings, topic: str, partition: int, on_error: kafka.OnError, beat: Callable[[], None]
+) -> tuple[dict[bytes, bytes], int]:
+    """Return a compacted partition's latest value of every key, and how many records that took."""
+    end = ends(settings, topic, [partition], on_error)
+    consumer = kafka.table_consumer(settings, on_error)
+    table: dict[bytes, bytes] = {}
+    count = 0
+    try:
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+        for message in read_to(consumer, end, beat):
+            count += 1
+            key, value = message.key() or b"", message.value()
+            if value is None:
+                table.pop(key, None)
+            else:
+                table[key] = value
+    finally:
+        consumer.close()
+    return table, count
+
+
+class ItemsTable:
+    """The items topic as it is now; every poll says what changed."""
+
+    def __init__(self, settings: Settings, on_error: kafka.OnError, beat: Callable[[], None]) -> None:
+        self._settings, self._on_error, self._beat = settings, on_error, beat
+        self._consumer = kafka.table_consumer(settings, on_error)
+        self.offsets: list[int] = []
+        """First offset not yet read, by partition."""
+        self.bad: list[str] = []
+        """Reasons of records that can never be handled, since the caller last looked."""
+
+    def open(self) -> dict[str, Item | None]:
+        """Read to the end and return the catalogue; raises `DependencyAway`."""
+        topic = self._settings.items_topic
+        partitions = kafka.partitions_of(self._consumer, topic)
+        end = ends(self._settings, topic, partitions, self._on_error)
+        self.offsets = [0] * (max(partitions) + 1)
+        self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+        return self._changes(read_to(self._consumer, end, self._beat))
+
+    def poll(self) -> dict[str, Item | None]:
+        """Return what changed since, None for an item that is gone; never waits."""
+        return self._changes(message for message in self._consumer.consume(500, 0) if message.error() is None)
+
+    def _changes(self, messages: Iterator[Message]) -> dict[str, Item | None]:
+        changed: dict[str, Item | None] = {}
+        for message in messages:
+            self.offsets[message.partition()] = message.offset() + 1
+            key, value = message.key(), message.value()
+            try:
+                if value is None:
+                    if key is not None:
+                        changed[key.decode()] = None
+                    continue
+                item = decode_item(value)
+            except UnicodeDecodeError:
+                self.bad.append("not_utf8")
+            except BadEvent as bad:
+                self.bad.append(bad.reason)
+            else:
+                changed[item.item] = item
+        return changed
+
+    def close(self) -> None:
+        """Leave the topic."""
+        self._consumer.close()

@@ -1,0 +1,210 @@
+"""A bundle: an immutable, checksummed folder that holds one encoder and the proof that it works."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from model.encoding import Vectors
+from model.errors import BadBundle
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+SELFTEST = "selftest.json"
+ADVICE = "run: penchant export MODEL_DIR OUT"
+
+Pooling = Literal["mean", "cls"]
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """How close the exported graph came to the model it was made from."""
+
+    max_abs_diff: float
+    sentences: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bundle says of itself; fields are only ever added."""
+
+    format_version: int
+    version: str
+    """Prefix of the hash over every file's hash: equal contents, equal version."""
+    created_at: str
+    dim: int
+    max_length: int
+    """Tokens, special ones included."""
+    pooling: Pooling
+    forms: dict[str, str]
+    """Precision to file: "fp32" always, "int8" and "fp16" where there are such."""
+    parity: Parity
+    opset: int
+    tools: dict[str, str]
+    sha256: dict[str, str]
+    selftest: str = SELFTEST
+    tokenizer: str = TOKENIZER
+
+
+class _FormatOnly(msgspec.Struct):
+    format_version: int
+
+
+class SelfTest(msgspec.Struct, frozen=True):
+    """Texts and the vectors that fp32 gave for them when the bundle was made."""
+
+    texts: list[str]
+    vectors: list[list[float]]
+
+    def expected(self) -> Vectors:
+        """Return the vectors, float32, shape (len(texts), dim)."""
+        return np.asarray(self.vectors, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose every file was verified when it was opened."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Bundle":
+        """Read and verify a bundle.
+
+        Raises BadBundle where the manifest is missing, unreadable or of another format, or a file is missing or changed.
+        """
+        folder = Path(path)
+        manifest = _read_manifest(folder)
+        named = {MANIFEST, *manifest.sha256}
+        for name in {*manifest.forms.values(), manifest.selftest, manifest.tokenizer}:
+            if name not in named:
+                raise BadBundle(f"{folder}: {name} has no checksum in {MANIFEST}; {ADVICE}")
+        for name, expected in manifest.sha256.items():
+            if Path(name).name != name or name in {".", ".."}:
+                raise BadBundle(f"{folder}: {name!r} is not the name of a file in the bundle; {ADVICE}")
+            try:
+                actual = file_sha256(folder / name)
+            except OSError as error:
+                raise BadBundle(f"{folder}: cannot read {name} ({error.strerror}); {ADVICE}") from error
+            if actual != expected:
+                raise BadBundle(f"{folder}: {name} is not what was exported (sha256 differs); copy it again or {ADVICE}")
+        if content_version(manifest.sha256) != manifest.version:
+            raise BadBundle(f"{folder}: version {manifest.version!r} is not that of these files; {ADVICE}")
+        if "fp32" not in manifest.forms:
+            raise BadBundle(f"{folder}: has no fp32 form; {ADVICE}")
+        return cls(folder, manifest)
+
+    def form(self, precision: str) -> Path:
+        """Return the path of one precision's graph; BadBundle where there is none."""
+        try:
+            return self.path / self.manifest.forms[precision]
+        except KeyError:
+            known = ", ".join(sorted(self.manifest.forms))
+            raise BadBundle(f"{self.path}: has no form {precision!r}; choose one of: {known}") from None
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The file that the Rust tokenizer reads."""
+        return self.path / self.manifest.tokenizer
+
+    def selftest(self) -> SelfTest:
+        """Return the self-test; BadBundle where it is unreadable or of another shape."""
+        try:
+            test = msgspec.json.decode((self.path / self.manifest.selftest).read_bytes(), type=SelfTest)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise BadBundle(f"{self.path}: unreadable self-test ({error}); {ADVICE}") from error
+        shapes = {len(vector) for vector in test.vectors}
+        if not test.texts or len(test.vectors) != len(test.texts) or shapes != {self.manifest.dim}:
+            raise BadBundle(f"{self.path}: self-test of the wrong shape; {ADVICE}")
+        return test
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    try:
+        raw = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BadBundle(f"{folder}: not a bundle, cannot read {MANIFEST} ({error.strerror}); {ADVICE}") from error
+    try:
+        found = msgspec.json.decode(raw, type=_FormatOnly).format_version
+        if found > FORMAT_VERSION:
+            raise BadBundle(
+                f"{folder}: format {found} is newer than this Penchant reads ({FORMAT_VERSION}); "
+                f"upgrade penchant, or with this one {ADVICE}"
+            )
+        if found < 1:
+            raise BadBundle(f"{folder}: unknown format {found}; {ADVICE}")
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadBundle(f"{folder}: unreadable {MANIFEST} ({error}); {ADVICE}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_version(sha256: dict[str, str]) -> str:
+    """Return the version that belongs to these files: 12 hex digits."""
+    lines = "".join(f"{name} {digest}\n" for name, digest in sorted(sha256.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:12]
+
+
+def write_selftest(path: Path, texts: Sequence[str], vectors: Vectors) -> None:
+    """Write the self-test; ``vectors`` has shape (len(texts), dim)."""
+    path.write_bytes(msgspec.json.encode(SelfTest(list(texts), vectors.astype(float).tolist())))
+
+
+def write_bundle(out: Path | str, fill: Callable[[Path], Manifest]) -> Bundle:
+    """Make a bundle at ``out``, whole or not at all.
+
+    ``fill`` writes every file but the manifest into the folder it is given and returns the manifest; ``version`` and
+    ``sha256`` are set here, from what was written. Raises BadBundle where ``out`` exists or cannot be written.
+    """
+    target = Path(out)
+    if target.exists():
+        raise BadBundle(f"{target}: exists already, and bundles never change; choose another folder")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_sibling(target) as folder:
+            manifest = fill(folder)
+            sha256 = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+            manifest = msgspec.structs.replace(manifest, sha256=sha256, version=content_version(sha256))
+            (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+            for path in folder.iterdir():
+                _fsync(path)
+            _fsync(folder)
+            folder.chmod(0o755)
+            folder.rename(target)
+        _fsync(target.parent)
+    except OSError as error:
+        raise BadBundle(
+            f"{target}: cannot write the bundle ({error.strerror or error}); free space or choose another folder"
+        ) from error
+    return Bundle.open(target)
+
+
+@contextlib.contextmanager
+def _temporary_sibling(target: Path) -> Iterator[Path]:
+    """A folder on the same file system, gone afterwards unless it was renamed."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

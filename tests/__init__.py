@@ -1,0 +1,1 @@
+"""Tests of Penchant, one folder per package, and what crosses them."""

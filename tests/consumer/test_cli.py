@@ -1,0 +1,76 @@
+"""The command line from outside: help that loads nothing heavy, errors of one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ["", "serve", "export", "replay", "demo", "topics", "topics plan", "topics apply", "broker", "broker run",
+            "check", "doctor"]  # fmt: skip
+
+
+def penchant(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "consumer.cli", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env=os.environ | environment
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_a_command_does(command: str) -> None:
+    done = penchant(*command.split(), "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+    assert len(done.stdout.split()) > 15
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from consumer.cli import app;"
+        "assert CliRunner().invoke(app, ['serve', '--help']).exit_code == 0;"
+        "print([name for name in ('torch', 'numpy', 'onnxruntime', 'confluent_kafka') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_command_exits_2() -> None:
+    assert penchant("nonsense").returncode == 2
+
+
+def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = penchant("replay", str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("penchant: no data set")
+
+
+def test_a_broker_that_is_away_is_one_line() -> None:
+    done = penchant("topics", "plan", "--bootstrap", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "penchant broker run" in done.stderr
+
+
+def test_doctor_says_what_to_do_and_exits_1(tmp_path: Path) -> None:
+    done = penchant("doctor", "--bootstrap", "127.0.0.1:1", PENCHANT_BUNDLE=str(tmp_path / "none"))
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("FAIL")] == ["broker", "bundle"]
+
+
+def test_threads_of_blas_are_one_unless_said_otherwise() -> None:
+    code = "import os, consumer.cli; print(os.environ['OPENBLAS_NUM_THREADS'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+
+    def said(**more: str) -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment | more, timeout=60
+        ).stdout.strip()
+
+    assert said() == "1"
+    assert said(OPENBLAS_NUM_THREADS="4") == "4"
