@@ -85,7 +85,7 @@ class EmbeddedBroker:
         port = _free_port() if port is None else _checked_port(port)
         kafka = [_java(), *_JVM_OPTIONS, "-cp", os.pathsep.join(str(jar) for jar in kafka_jars())]
         # The broker inherits the lock: it is held exactly as long as a broker runs on the folder. Kafka's own lock
-        # comes too late, and its refusal damages the broker that runs (measured).
+        # comes too late, and the second broker writes to the log of the first.
         with (data_dir / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

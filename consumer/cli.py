@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.errors import PenchantError
+from model.errors import Fatal, PenchantError
 
 if TYPE_CHECKING:
     from consumer.settings import Settings
@@ -58,7 +58,10 @@ def export(
 
     Needs the extra 'train' (PyTorch); serve does not.
     """
-    from export.onnx import export_model
+    try:
+        from export.onnx import export_model
+    except ModuleNotFoundError as error:
+        raise Fatal(f"no module {error.name!r}: install the extra 'train' (PyTorch); only export needs it") from None
 
     export_model(model_dir, out)
     typer.echo(f"Exported to {out}. Next: PENCHANT_BUNDLE={out} penchant serve")
@@ -120,6 +123,35 @@ def demo(
     report.show(console)
     if json is not None:
         report.write(json)
+
+
+@app.command()
+def evaluate(
+    source: Annotated[
+        str, typer.Argument(help="ml-100k, zh (Chinese example), or a folder of events.jsonl, items.jsonl.")
+    ] = "ml-100k",
+    events: Annotated[Path | None, typer.Option(help="JSONL of events, with --items; instead of SOURCE.")] = None,
+    items: Annotated[Path | None, typer.Option(help="JSONL of items, with --events.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="An exported encoder; else MiniLM is exported once.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="Silence a feature, or those of text: content.")] = None,
+    seed: Annotated[int, typer.Option(help="Of ties, shuffling and intervals.")] = 0,
+    shuffle_labels: Annotated[bool, typer.Option("--shuffle-labels", help="Control: permute the items.")] = False,
+    shuffle_ties: Annotated[int | None, typer.Option(help="Another seed for ties alone.")] = None,
+    first: Annotated[int | None, typer.Option(min=1, help="Only the first so many events.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the report there.")] = None,
+) -> None:
+    """Measure HR@10, NDCG@10 and MRR of the very fold that serves, each event scored before it is learnt from.
+
+    No Kafka needed. The protocol is docs/evaluation.md.
+    """
+    from consumer.datasets import load, load_jsonl
+    from consumer.evaluation import Run, evaluate
+
+    if (events is None) != (items is None):
+        raise PenchantError("--events and --items go together: give both, or neither")
+    known, history = load_jsonl(events, items) if events and items else load(source)
+    ablation = frozenset(without or ())
+    evaluate(known, history[:first], Run(bundle, ablation, seed, shuffle_ties, shuffle_labels, json))
 
 
 @topics_app.command("plan")

@@ -18,6 +18,7 @@ STOP_SECONDS = 15.0
 def spawn(
     stack: ExitStack, arguments: list[str], log: Path, environment: dict[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
+    """Start `penchant ARGUMENTS`, its output appended to `log`; it is stopped when the stack unwinds."""
     with log.open("ab") as out:
         child = subprocess.Popen(
             dying_with_parent([sys.executable, "-m", "consumer.cli", *arguments]),
@@ -32,6 +33,7 @@ def spawn(
 
 
 def stop(child: "subprocess.Popen[bytes]") -> None:
+    """Ask the child to end (SIGTERM), make it after a while; harmless when it has ended."""
     if child.poll() is not None:
         return
     child.terminate()
@@ -43,22 +45,26 @@ def stop(child: "subprocess.Popen[bytes]") -> None:
 
 
 def must_live(serve: "subprocess.Popen[bytes]", folder: Path) -> None:
+    """Raise `Fatal` with its last words if `serve` has ended."""
     if serve.poll() is not None:
         raise Fatal(f"'penchant serve' ended with status {serve.returncode}: {last_line(folder / 'serve.log')}")
 
 
 def last_line(log: Path) -> str:
+    """Return the last line of a log."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else f"{log} is empty"
 
 
 def get(port: int, path: str) -> bytes:
+    """Return what a child on this machine answers to a GET; raises `URLError` unless it is a 200."""
     with urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
         data: bytes = answer.read()
         return data
 
 
 def free_port() -> int:
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from consumer import topics
 from model.errors import PenchantError
 
 if TYPE_CHECKING:
-    from confluent_kafka.admin import AdminClient
-
     from consumer.settings import Settings
 
 
@@ -34,7 +36,7 @@ def run(settings: "Settings", bootstrap: str | None = None) -> list[Line]:
     except PenchantError as error:
         lines.append(Line(False, "broker", str(error)))
     else:
-        lines.append(Line(True, "broker", f"{where} answers; {_broker_version(client)}"))
+        lines += _guard("broker", lambda: iter([Line(True, "broker", f"{where} answers; {_describe(client)}")]))
         lines += _topics(client, settings)
     lines += _guard("bundle", lambda: _bundle(settings))
     return lines
@@ -43,17 +45,20 @@ def run(settings: "Settings", bootstrap: str | None = None) -> list[Line]:
 def _version() -> Line:
     import confluent_kafka
 
-    ours, librdkafka = confluent_kafka.version()[0], confluent_kafka.libversion()[0]
+    ours, librdkafka = metadata.version("confluent-kafka"), confluent_kafka.libversion()[0]
     ok = tuple(int(part) for part in ours.split(".")[:2]) >= (2, 16)
     advice = "" if ok else ": 2.16 or newer is needed (older ones return short batches)"
     return Line(ok, "client", f"confluent-kafka {ours}, librdkafka {librdkafka}{advice}")
 
 
-def _broker_version(client: "AdminClient") -> str:
-    """Return how many brokers there are and who leads; the protocol tells no release, only its abilities."""
+def _describe(client: "AdminClient") -> str:
+    """Return which cluster it is; and, as far as the client can learn it, how old (the protocol tells no release)."""
     cluster = client.describe_cluster(request_timeout=topics.TIMEOUT_SECONDS).result()
-    metadata = client.list_topics(timeout=topics.TIMEOUT_SECONDS)
-    return f"{len(metadata.brokers)} broker(s), cluster {cluster.cluster_id}"
+    resource = ConfigResource(ResourceType.BROKER, str(cluster.nodes[0].id))
+    settings = client.describe_configs([resource], request_timeout=topics.TIMEOUT_SECONDS)[resource].result()
+    # Settings that came or went with a release.
+    release = "4.0 or newer" if "log.message.format.version" not in settings else "older than 4.0"
+    return f"{len(cluster.nodes)} broker(s), Kafka {release}, cluster {cluster.cluster_id}"
 
 
 def _topics(client: "AdminClient", settings: "Settings") -> Iterator[Line]:
@@ -95,3 +100,5 @@ def _guard(subject: str, look: Callable[[], Iterator[Line]]) -> Iterator[Line]:
         yield from look()
     except PenchantError as error:
         yield Line(False, subject, str(error))
+    except KafkaException as error:
+        yield Line(False, subject, f"{error.args[0].str()}; 'penchant topics plan' prints the ACLs needed")

@@ -59,9 +59,7 @@ def pack(sequence: int, body: bytes) -> list[bytes]:
     if zipped:
         body = zlib.compress(body, 1)
     pieces = [body[start : start + PART_BYTES] for start in range(0, len(body), PART_BYTES)] or [b""]
-    return [
-        _encode(Record(FORMAT, sequence, part, len(pieces), zipped, piece)) for part, piece in enumerate(pieces)
-    ]
+    return [_encode(Record(FORMAT, sequence, part, len(pieces), zipped, piece)) for part, piece in enumerate(pieces)]
 
 
 def unpack(records: Sequence[Record]) -> bytes:
@@ -104,6 +102,7 @@ class PartitionState:
         self.partition, self.fold, self.position = partition, fold, position
         self.events_since_snapshot = 0
         self.deltas_since_snapshot = 0
+        self.snapshots = 0
 
     def changes(
         self, offset: int, events: int, users: Iterable[str], items_offsets: list[int], every: int, ring: int
@@ -138,8 +137,6 @@ class PartitionState:
                 value = _encode(Record(FORMAT, sequence, part, len(chunks), False, chunk))
                 records.append((b"s/%d/%d" % (parity, part), value))
         return records
-
-    snapshots = 0
 
     def _next_parity(self) -> int:
         self.snapshots += 1

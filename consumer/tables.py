@@ -46,10 +46,10 @@ def read_to(consumer: Consumer, ends: dict[int, int], beat: Callable[[], None]) 
                 deadline = time.monotonic() + END_SECONDS
                 yield message
                 # Past the end already, where new records keep coming in.
-                if message.offset() + 1 >= ends[message.partition()]:
-                    missing.discard(message.partition())
-            elif error.code() == KafkaError._PARTITION_EOF and message.offset() >= ends[message.partition()]:
-                missing.discard(message.partition())
+                if _offset(message) + 1 >= ends[_partition(message)]:
+                    missing.discard(_partition(message))
+            elif error.code() == KafkaError._PARTITION_EOF and _offset(message) >= ends[_partition(message)]:
+                missing.discard(_partition(message))
         if time.monotonic() > deadline:
             raise DependencyAway(f"a topic was not read to its end within {END_SECONDS:.0f} s; trying again")
 
@@ -74,6 +74,14 @@ def read_table(
     finally:
         consumer.close()
     return table, count
+
+
+def _offset(message: Message) -> int:
+    return message.offset() or 0  # None only for messages that were produced and failed
+
+
+def _partition(message: Message) -> int:
+    return message.partition() or 0
 
 
 class ItemsTable:
@@ -103,7 +111,7 @@ class ItemsTable:
     def _changes(self, messages: Iterator[Message]) -> dict[str, Item | None]:
         changed: dict[str, Item | None] = {}
         for message in messages:
-            self.offsets[message.partition()] = message.offset() + 1
+            self.offsets[_partition(message)] = _offset(message) + 1
             key, value = message.key(), message.value()
             try:
                 if value is None:

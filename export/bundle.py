@@ -79,7 +79,7 @@ class Bundle:
     def open(cls, path: Path | str) -> "Bundle":
         """Read and verify a bundle.
 
-        Raises BadBundle where the manifest is missing, unreadable or of another format, or a file is missing or changed.
+        Raises BadBundle where the manifest is missing, unreadable or of another format, or a file missing or changed.
         """
         folder = Path(path)
         manifest = _read_manifest(folder)
@@ -95,7 +95,9 @@ class Bundle:
             except OSError as error:
                 raise BadBundle(f"{folder}: cannot read {name} ({error.strerror}); {ADVICE}") from error
             if actual != expected:
-                raise BadBundle(f"{folder}: {name} is not what was exported (sha256 differs); copy it again or {ADVICE}")
+                raise BadBundle(
+                    f"{folder}: {name} is not what was exported (sha256 differs); copy it again or {ADVICE}"
+                )
         if content_version(manifest.sha256) != manifest.version:
             raise BadBundle(f"{folder}: version {manifest.version!r} is not that of these files; {ADVICE}")
         if "fp32" not in manifest.forms:

@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 class OnnxEncoder:
     """A bundle's encoder; one thread at a time.
 
-    ``provider`` is "auto", "cpu" or "cuda"; ``precision`` a form of the bundle. A form that fails the bundle's self-test
+    ``provider`` is "auto", "cpu" or "cuda"; ``precision`` a form of the bundle. A form that fails its self-test
     gives way to fp32 (``fallbacks`` counts it); raises BadBundle where fp32 fails too.
     """
 

@@ -161,6 +161,7 @@ def _quiet_exporter() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", message=".*legacy TorchScript-based ONNX export.*")
+        warnings.filterwarnings("ignore", message="Exporting aten::index operator", category=UserWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(torch|transformers|copyreg)\b.*")
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|transformers)\b.*")
         yield

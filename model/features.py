@@ -47,7 +47,7 @@ class History(NamedTuple):
     liked: NDArray[np.int64]
     """Items liked."""
     contents: Array
-    """Cosine to every item of what was liked or searched, shape (up to 10, n)."""
+    """Cosine to every item of what was liked or searched, shape (up to 10, capacity)."""
     tags: Array
     """Affinity to each tag, shape (512,)."""
 

@@ -219,18 +219,17 @@ class Fold:
         catalogue = self.catalogue
         index = catalogue.index
         recent = [index[r.item] for r in profile.recent if r.item in index]
-        n = len(catalogue)
         liked = [index[r.item] for r in profile.liked if r.item in index][: profiles.HISTORY]
         latest = profile.liked[: profiles.HISTORY]
         if all(r.item in index for r in latest):
-            contents = catalogue.similarity.take(liked, axis=0)[:, :n]
+            contents = catalogue.similarity.take(liked, axis=0)
         else:
-            contents = np.zeros((len(latest), n), np.float32)
+            contents = np.zeros((len(latest), catalogue.capacity), np.float32)
             for row, reference in zip(contents, latest, strict=True):
                 if reference.text is not None:
-                    row[:] = catalogue.vectors[:n] @ self.search_vectors[reference.text]
+                    np.dot(catalogue.vectors, self.search_vectors[reference.text], out=row)
                 elif reference.item in index:
-                    row[:] = catalogue.similarity[index[reference.item], :n]
+                    row[:] = catalogue.similarity[index[reference.item]]
         return History(np.array(recent, np.int64), np.array(liked, np.int64), contents, self._tag_affinity(profile))
 
     def _mask(self, scores: Array, profile: Profile) -> Array:
@@ -320,11 +319,17 @@ class Fold:
         weights = np.array([r.weight for r in references], np.float32) * 0.9 ** np.arange(len(references))
         parts = self.taxonomy.share(vectors) * (weights / weights.sum())[:, None]
         total = parts.sum(axis=0)
+        strongest = np.argsort(-parts, axis=0, kind="stable")[:3]
+        shares = np.take_along_axis(parts, strongest, axis=0).astype(float).round(6).T.tolist()
+        sources, totals = strongest.T.tolist(), total.astype(float).round(6).tolist()
         topics = []
         for topic in np.argsort(-total, kind="stable").tolist():
-            strongest = np.argsort(-parts[:, topic], kind="stable")[:3].tolist()
-            evidence = [Evidence(references[r].event, round(float(parts[r, topic]), 6)) for r in strongest]
-            topics.append(Topic(self.taxonomy.names[topic], round(float(total[topic]), 6), evidence))
+            evidence = [
+                Evidence(references[source].event, share)
+                for source, share in zip(sources[topic], shares[topic], strict=True)
+                if share > 0
+            ]
+            topics.append(Topic(self.taxonomy.names[topic], totals[topic], evidence))
         return Interests(event.user, event.at_ms, self.version, topics)
 
     # -- state

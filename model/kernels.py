@@ -14,7 +14,7 @@ DECAY: Array = np.array([0.8**k for k in range(10)], np.float32)
 SUCCESSORS = 3
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
+@njit(cache=True, fastmath={"contract", "reassoc", "nsz", "nnan"})
 def feature_matrix(
     x: Array,
     recent: Indices,
@@ -30,7 +30,10 @@ def feature_matrix(
     liked_together: Array,
     followed: Array,
 ) -> None:
-    """Fill `x`, shape (17, n); rows as in `model.features.NAMES`. Arrays over items may be longer than n."""
+    """Fill `x`, shape (17, n); rows as in `model.features.NAMES`. Arrays over items may be longer than n.
+
+    All arrays are C-contiguous: a stride that the compiler does not know costs the vector instructions.
+    """
     n = x.shape[1]
     for i in range(n):
         x[0, i] = log_liked[i]
@@ -91,7 +94,7 @@ def feature_matrix(
         x[16, i] = x[3, i] * new
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
+@njit(cache=True, fastmath={"contract", "reassoc", "nsz", "nnan"})
 def moments(x: Array, probabilities: Array, expected: Array, mean: Array, square: Array) -> None:
     """Fill each feature's expectation under `probabilities`, mean and mean square, shapes (features,)."""
     n = x.shape[1]

@@ -1,0 +1,194 @@
+"""One poll's events: decoded, embedded once for all, folded in order; the outputs wait for their transaction."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumer.settings import Settings
+from consumer.state import PartitionState
+from model.encoding import Encoder
+from model.errors import BadEvent
+from model.events import DeadLetter, Event, Interests, decode_event, encode
+from model.fold import Evaluation
+
+Vector = NDArray[np.float32]
+MAX_RECORD_BYTES = 900 * 1024
+"""A broker takes 1 MB by default; larger outputs are left out and counted."""
+KEPT_BYTES = 512 * 1024
+"""Of a dead-lettered value, which grows by a third as base64."""
+
+
+class Source(Protocol):
+    """What is used of confluent-kafka's Message."""
+
+    def partition(self) -> Any: ...
+    def offset(self) -> Any: ...
+    def key(self) -> Any: ...
+    def value(self) -> Any: ...
+    def timestamp(self) -> Any: ...
+
+
+class FoldFailed(Exception):
+    """The fold raised something unforeseen; the states of this poll are no longer what the changelog says."""
+
+    def __init__(self, partition: int, offset: int, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
+        self.place = (partition, offset)
+
+
+class Texts(dict[str, Vector]):
+    """Vectors of texts of one encoder version; what is missing is embedded when asked for."""
+
+    def __init__(self, encoder: Encoder, limit: int) -> None:
+        super().__init__()
+        self._encoder, self._limit = encoder, limit
+        self.embedded = self.known = 0
+
+    def __missing__(self, text: str) -> Vector:
+        self.need([text])
+        return self[text]
+
+    def need(self, texts: Sequence[str]) -> None:
+        """Embed those that are not known, in one batch; the oldest make room first."""
+        unseen = [text for text in dict.fromkeys(texts) if text not in self]
+        self.known += len(texts) - len(unseen)
+        self.embedded += len(unseen)
+        if not unseen:
+            return
+        for oldest in list(self)[: max(0, len(self) + len(unseen) - self._limit)]:
+            if oldest not in texts:
+                del self[oldest]
+        self.update(zip(unseen, self._encoder.encode(unseen), strict=True))
+
+
+@dataclass
+class Work:
+    """What one poll leads to; counted once it is committed."""
+
+    outputs: list[tuple[str, bytes | None, bytes | None]] = field(default_factory=list)
+    """Topic, key, value."""
+    users: dict[int, dict[str, None]] = field(default_factory=dict)
+    offsets: dict[int, int] = field(default_factory=dict)
+    folded: Counter[int] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    dead: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
+    rewards: Counter[str] = field(default_factory=Counter)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    timestamps_ms: list[int] = field(default_factory=list)
+    lists: int = 0
+    interests: int = 0
+    foreign_keys: int = 0
+
+
+Decoded = tuple[Source, PartitionState, Event | None]
+
+
+def fold_poll(
+    messages: Sequence[Source],
+    states: Mapping[int, PartitionState],
+    texts: Texts,
+    settings: Settings,
+    skip: Mapping[tuple[int, int], str],
+) -> Work:
+    """Fold the messages of those partitions that have a state; `skip` holds places that failed before, and why.
+
+    Raises:
+        FoldFailed: an event made the fold raise; restore the states, put its place into `skip`, fold again.
+    """
+    work = Work()
+    decoded = _decode(messages, states, settings, skip, work)
+    wanted: list[str] = []
+    for _, state, event in decoded:
+        if event is not None:
+            wanted += state.fold.texts(event)
+    if wanted:
+        texts.need(wanted)
+    outputs, folded, kinds, users_of = work.outputs, work.folded, work.kinds, work.users
+    lists_topic, interests_topic = settings.recommendations_topic, settings.interests_topic
+    newest: dict[bytes, int] = {}
+    for message, state, event in decoded:
+        if event is None:
+            continue
+        partition = state.partition
+        try:
+            outcome = state.fold.apply(event, texts)
+            user = event.user
+            name = user.encode()
+            if outcome.recommendation is not None:
+                value = encode(outcome.recommendation)
+                if len(value) > MAX_RECORD_BYTES:
+                    work.problems["list_too_large"] += 1
+                elif settings.coalesce and name in newest:
+                    outputs[newest[name]] = (lists_topic, name, value)
+                else:
+                    newest[name] = len(outputs)
+                    outputs.append((lists_topic, name, value))
+                    work.lists += 1
+            if outcome.interests is not None:
+                _tell(outcome.interests, interests_topic, name, work)
+            elif event.kind == "forget":
+                outputs.append((interests_topic, name, None))
+                outputs.append((lists_topic, name, None))
+        except Exception as error:
+            raise FoldFailed(partition, message.offset(), error) from error
+        if message.key() != name:
+            work.foreign_keys += 1
+        kinds[event.kind] += 1
+        folded[partition] += 1
+        users_of.setdefault(partition, {})[user] = None
+        if outcome.problem is not None:
+            work.problems[outcome.problem] += 1
+        if outcome.evaluation is not None:
+            work.evaluations.append(outcome.evaluation)
+        if outcome.reward is not None:
+            work.rewards["yes" if outcome.reward else "no"] += 1
+        work.timestamps_ms.append(message.timestamp()[1])
+    return work
+
+
+def _tell(interests: Interests, topic: str, name: bytes, work: Work) -> None:
+    value = encode(interests)
+    if len(value) > MAX_RECORD_BYTES:
+        work.problems["interests_too_large"] += 1
+    else:
+        work.outputs.append((topic, name, value))
+        work.interests += 1
+
+
+def _decode(
+    messages: Sequence[Source],
+    states: Mapping[int, PartitionState],
+    settings: Settings,
+    skip: Mapping[tuple[int, int], str],
+    work: Work,
+) -> list[Decoded]:
+    decoded: list[Decoded] = []
+    for message in messages:
+        partition, offset = message.partition(), message.offset()
+        state = states.get(partition)
+        if state is None or offset < state.position.offset:  # not ours (any more), or folded before a rewind
+            continue
+        work.offsets[partition] = offset + 1
+        kind, timestamp_ms = message.timestamp()
+        try:
+            if (partition, offset) in skip:
+                raise BadEvent("failed", skip[partition, offset])
+            event = decode_event(message.value(), timestamp_ms if kind else None)
+        except BadEvent as bad:
+            work.dead[bad.reason] += 1
+            key, value, detail = message.key(), message.value(), bad.detail
+            if value is not None and len(value) > KEPT_BYTES:
+                detail = f"{detail} (only the first {KEPT_BYTES} of {len(value)} bytes are kept)"
+                value = value[:KEPT_BYTES]
+            letter = DeadLetter(
+                settings.events_topic, partition, offset, bad.reason, detail[:500], key and key[:4096], value
+            )
+            work.outputs.append((settings.dead_letters_topic, key and key[:4096], encode(letter)))
+        else:
+            decoded.append((message, state, event))
+    return decoded

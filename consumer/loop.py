@@ -1,0 +1,300 @@
+"""The loop: consume, decode, embed, fold, and then everything that follows in one transaction."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+import structlog
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumer import kafka
+from consumer.batch import FoldFailed, Texts, Vector, Work, fold_poll
+from consumer.http import Health
+from consumer.metrics import Metrics
+from consumer.settings import Settings
+from consumer.state import FORMAT, PartitionState, Position, restore
+from consumer.tables import ItemsTable, read_table
+from consumer.transaction import Aborted, Produce, Transactions
+from model.encoding import Encoder
+from model.errors import DependencyAway, Fatal
+from model.events import Item
+from model.fold import Fold
+
+log = structlog.get_logger("penchant.loop")
+IDLE_SECONDS = 0.1
+AWAY_SECONDS = 1.0
+FATAL_CODES = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION,
+    KafkaError.FENCED_INSTANCE_ID,
+}  # fmt: skip
+
+
+class Loop:
+    """Reads events until told to stop; owns the partitions' states."""
+
+    def __init__(
+        self, settings: Settings, encoder: Encoder, new_fold: Callable[[], Fold], metrics: Metrics, health: Health
+    ) -> None:
+        self.settings, self.encoder, self.metrics, self.health = settings, encoder, metrics, health
+        self.states: dict[int, PartitionState] = {}
+        self.stop = threading.Event()
+        self._new_fold = new_fold
+        self._texts = Texts(encoder, settings.cached_texts)
+        self._items: dict[str, tuple[Item, Vector]] = {}
+        self._pending: set[int] = set()
+        """Assigned, not yet restored; paused meanwhile."""
+        self._notes: list[tuple[bool, list[int]]] = []
+        """What rebalances said since the last turn: given or taken, partitions."""
+        self._skip: dict[tuple[int, int], str] = {}
+        self._away = ""
+        self._all_down = self._started = self._assigned = self._warned = self._idle = False
+        self._consumer: Consumer = kafka.group_consumer(settings, self._on_error)
+        self._table = ItemsTable(settings, self._on_error, self._beat)
+        self._transactions = Transactions(settings, self._on_error, self._beat)
+
+    def run(self) -> None:
+        """Turn until `stop` is set; raises `Fatal`. What is in memory is then committed."""
+        while not self.stop.is_set():
+            try:
+                self.turn()
+            except DependencyAway as away:
+                self._say_away(str(away))
+                self.stop.wait(AWAY_SECONDS)
+
+    def close(self) -> None:
+        """Leave the group and let go of the broker."""
+        self.health.say(False, "stopping")
+        self._transactions.close()
+        self._table.close()
+        self._consumer.close()
+
+    def turn(self) -> int:
+        """Do one poll's work, and return how many events were committed; raises `DependencyAway`, `Fatal`."""
+        self._beat()
+        if not self._started:
+            self._start()
+        for partition in sorted(self._pending):
+            self._restore(partition)
+        self._take_items(self._table.poll())
+        messages = self._consume()
+        self._settle()
+        if messages:
+            self._fold(messages)
+        elif self._all_down:
+            self._probe()
+        if self._away and not self._all_down:
+            log.info("kafka is back")
+            self._away = ""
+        ready = self._assigned and not self._pending and not self._away
+        self.health.say(ready, "ready" if ready else self._away or "waiting for partitions")
+        return len(messages)
+
+    def _start(self) -> None:
+        self._transactions.open()
+        kafka.partitions_of(self._consumer, self.settings.state_topic)
+        kafka.partitions_of(self._consumer, self.settings.events_topic)
+        self._take_items(self._table.open())
+        self._consumer.subscribe(
+            [self.settings.events_topic], on_assign=self._on_assign, on_revoke=self._on_taken, on_lost=self._on_taken
+        )
+        self._started = True
+        log.info("reading", topic=self.settings.events_topic, items=len(self._items))
+
+    # -- called by librdkafka within consume(): they take notes, and never raise
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Where to read is known after the restore; until then: somewhere valid, paused.
+        try:
+            consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
+            consumer.pause([TopicPartition(p.topic, p.partition) for p in partitions])
+        except Exception as error:  # an exception here would drop the messages in flight
+            log.error("assignment failed", error=str(error))
+        self._notes.append((True, [p.partition for p in partitions]))
+
+    def _on_taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._notes.append((False, [p.partition for p in partitions]))
+        try:
+            consumer.incremental_unassign(partitions)
+        except Exception as error:
+            log.error("unassignment failed", error=str(error))
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._all_down = True
+
+    # -- steps of a turn
+
+    def _beat(self) -> None:
+        self.health.turn()
+        self.metrics.heartbeat.set(time.time())
+
+    def _say_away(self, why: str) -> None:
+        self.health.say(False, why)
+        if not self._away:
+            log.warning("kafka is away", why=why)
+        self._away = why
+
+    def _probe(self) -> None:
+        self._say_away(f"no broker of {self.settings.bootstrap} answers; waiting")
+        try:
+            self._consumer.list_topics(self.settings.events_topic, timeout=AWAY_SECONDS)
+            self._all_down = False
+        except KafkaException:
+            return
+
+    def _consume(self) -> list[Message]:
+        consumer, count = self._consumer, self.settings.poll_events
+        found: list[Message] = consumer.consume(1, IDLE_SECONDS)
+        if found and count > 1:
+            found += consumer.consume(count - 1, self.settings.linger_seconds)
+        good = []
+        for message in found:
+            error = message.error()
+            if error is None:
+                good.append(message)
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET and message.partition() in self.states:
+                raise Fatal(
+                    f"events of partition {message.partition()} are gone before they were read ({error.str()}): "
+                    "start over with a new app_id, and let the topic keep them longer"
+                )
+            elif error.fatal() or error.code() in FATAL_CODES:
+                raise Fatal(f"Kafka refuses ({error.str()}); check rights, and that every instance has its own ordinal")
+            else:
+                log.warning("kafka", error=error.str())
+        if good:
+            self._all_down = False
+        return good
+
+    def _settle(self) -> None:
+        for given, partitions in self._notes:
+            for partition in partitions:
+                self.states.pop(partition, None)
+                self._pending.discard(partition)
+                if given:
+                    self._pending.add(partition)
+                    self._assigned = True
+            log.info("partitions given" if given else "partitions taken", partitions=partitions)
+        self._notes.clear()
+        self.metrics.partitions.set(len(self.states))
+
+    def _discard(self, partitions: list[int]) -> None:
+        """Give up what is in memory; the next turn restores it and rewinds."""
+        self._consumer.pause([TopicPartition(self.settings.events_topic, p) for p in partitions])
+        for partition in partitions:
+            del self.states[partition]
+            self._pending.add(partition)
+
+    def _restore(self, partition: int) -> None:
+        settings, here = self.settings, TopicPartition(self.settings.events_topic, partition)
+        try:
+            committed = self._consumer.committed([here], timeout=kafka.TIMEOUT_SECONDS)[0]
+            if committed.error is not None:
+                raise KafkaException(committed.error)
+            table, count = read_table(settings, settings.state_topic, partition, self._on_error, self._beat)
+            fold = self._new_fold()
+            for item, vector in self._items.values():
+                fold.put_item(item, vector)
+            state = restore(partition, fold, table)
+            decisions = {"bundle": self.encoder.version, "settings": settings.outcome_hash()}
+            if state is None:
+                if committed.offset >= 0:
+                    raise Fatal(
+                        f"partition {partition} has offsets of {settings.app_id} but no state in "
+                        f"{settings.state_topic}: use a new app_id"
+                    )
+                low, high = self._consumer.get_watermark_offsets(here, timeout=kafka.TIMEOUT_SECONDS)
+                offset = low if settings.start == "earliest" else high
+                state = PartitionState(partition, fold, Position(FORMAT, offset, 0, "", [], ""))
+            elif committed.offset != state.position.offset:
+                log.warning("offsets differ from the state's, which count", partition=partition)
+            state.position = msgspec.structs.replace(state.position, **decisions)
+            here.offset = state.position.offset
+            self._seek(here)
+        except KafkaException as exception:
+            raise DependencyAway(f"partition {partition} not restored ({exception.args[0].str()}); waiting") from None
+        self.states[partition] = state
+        self._pending.discard(partition)
+        self.metrics.restored_records.inc(count)
+        log.info("restored", partition=partition, offset=here.offset, records=count, users=len(fold.profiles))
+
+    def _seek(self, here: TopicPartition) -> None:
+        for attempt in range(100):
+            try:
+                self._consumer.seek(here)
+                break
+            except KafkaException as exception:  # the assignment takes effect a moment later
+                if exception.args[0].code() != KafkaError._STATE or attempt == 99:
+                    raise
+                time.sleep(0.02)
+        self._consumer.resume([here])
+
+    def _take_items(self, changed: dict[str, Item | None]) -> None:
+        for reason in self._table.bad:
+            self.metrics.bad_items.labels(reason).inc()
+        self._table.bad.clear()
+        if not changed:
+            return
+        there = [item for item in changed.values() if item is not None]
+        vectors: Iterable[Vector] = self.encoder.encode([item.content() for item in there]) if there else ()
+        for item, vector in zip(there, vectors, strict=True):
+            self._items[item.item] = (item, vector)
+            for state in self.states.values():
+                state.fold.put_item(item, vector)
+        for name in (name for name, item in changed.items() if item is None):
+            if self._items.pop(name, None) is not None:
+                for state in self.states.values():
+                    state.fold.drop_item(name)
+        self.metrics.items.set(len(self._items))
+
+    def _fold(self, messages: list[Message]) -> None:
+        settings, states = self.settings, self.states
+        try:
+            work = fold_poll(messages, states, self._texts, settings, self._skip)
+        except FoldFailed as failed:
+            log.error("the fold failed; the event goes to the dead letters", place=failed.place, exc_info=failed)
+            self._skip[failed.place] = str(failed)
+            there = {message.partition() for message in messages}
+            self._discard([partition for partition in sorted(states) if partition in there])
+            return
+        if not work.offsets:
+            return
+        records: list[Produce] = [(topic, key, value, -1) for topic, key, value in work.outputs]
+        for partition, offset in work.offsets.items():
+            changes = states[partition].changes(
+                offset, work.folded[partition], work.users.get(partition, ()), list(self._table.offsets),
+                settings.snapshot_every, settings.delta_ring,
+            )  # fmt: skip
+            records += [(settings.state_topic, key, value, partition) for key, value in changes]
+        offsets = [TopicPartition(settings.events_topic, p, offset) for p, offset in work.offsets.items()]
+        try:
+            self._transactions.commit(records, self._consumer, offsets)
+        except Aborted as aborted:
+            log.warning("transaction aborted; rewinding", why=str(aborted))
+            self.metrics.transactions.labels("aborted").inc()
+            self._discard(sorted(work.offsets))
+            return
+        self._count(work)
+
+    def _count(self, work: Work) -> None:
+        metrics, texts, now = self.metrics, self._texts, time.time()
+        metrics.transactions.labels("committed").inc()
+        metrics.tally(metrics.events, work.kinds)
+        metrics.tally(metrics.dead_letters, work.dead)
+        metrics.tally(metrics.problems, work.problems)
+        metrics.tally(metrics.rewards, work.rewards)
+        metrics.recommendations.inc(work.lists)
+        metrics.interests.inc(work.interests)
+        for evaluation in work.evaluations:
+            metrics.evaluation(evaluation)
+        for timestamp_ms in work.timestamps_ms:
+            metrics.event_to_commit.observe(max(0.0, now - timestamp_ms / 1000))
+        metrics.encoder_texts.inc(texts.embedded)
+        metrics.encoder_cache_hits.inc(texts.known)
+        texts.embedded = texts.known = 0
+        metrics.users.set(sum(len(state.fold.profiles) for state in self.states.values()))
+        if work.foreign_keys:
+            metrics.foreign_keys.inc(work.foreign_keys)
+            if not self._warned:
+                self._warned = True
+                log.warning("events whose key is not their user: one user may be on two partitions, half known on each")

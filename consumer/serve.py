@@ -1,0 +1,99 @@
+"""`penchant serve`: the process around the loop: logs, signals, the encoder, the little web server."""
+
+import logging
+import signal
+import sys
+from importlib.metadata import version
+from types import FrameType
+
+import structlog
+
+from consumer.http import Health, Server
+from consumer.loop import Loop
+from consumer.metrics import Metrics
+from consumer.settings import Settings
+from export.bundle import Bundle
+from export.encoder import OnnxEncoder
+from model.errors import Fatal, PenchantError
+from model.fold import Fold, FoldSettings
+from model.taxonomy import Taxonomy
+
+log = structlog.get_logger("penchant")
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, which finish the batch and commit; return the exit status."""
+    set_up_logs()
+    try:
+        encoder = OnnxEncoder(Bundle.open(settings.bundle))
+        taxonomy = Taxonomy(Taxonomy.read(settings.taxonomy), encoder)
+        metrics, health = Metrics(), Health()
+        provider = str(getattr(encoder, "provider", "unknown"))
+        metrics.model.info({"version": encoder.version, "provider": provider, "dim": str(encoder.dim)})
+        metrics.build.info({"version": version("penchant")})
+        folding = fold_settings(settings)
+        loop = Loop(settings, encoder, lambda: Fold(folding, encoder.dim, encoder.version, taxonomy), metrics, health)
+
+        def finish(signum: int, _frame: FrameType | None) -> None:
+            log.info("finishing", signal=signal.Signals(signum).name)
+            loop.stop.set()
+
+        signal.signal(signal.SIGTERM, finish)
+        signal.signal(signal.SIGINT, finish)
+        try:
+            server = Server(settings.http_host, settings.http_port, metrics.registry, health)
+        except OSError as error:
+            raise Fatal(
+                f"cannot listen on {settings.http_host}:{settings.http_port} ({error.strerror}); set PENCHANT_HTTP_PORT"
+            ) from None
+        with server:
+            log.info("serving", app_id=settings.app_id, model=encoder.version, provider=provider, http=server.port)
+            try:
+                loop.run()
+            finally:
+                loop.close()
+    except PenchantError as error:
+        log.error(str(error))
+        return 1
+    log.info("stopped")
+    return 0
+
+
+def fold_settings(settings: Settings) -> FoldSettings:
+    """Return the part of the settings that the outcome depends on."""
+    return FoldSettings(
+        length=settings.length, reasons=settings.reasons, seed=settings.seed, mmr=settings.mmr,
+        interests_every=settings.interests_every,
+    )  # fmt: skip
+
+
+def set_up_logs() -> None:
+    """Log to stderr: for people on a terminal, as JSON otherwise; librdkafka's lines come the same way."""
+    people = sys.stderr.isatty()
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    last: structlog.typing.Processor = (
+        structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"])
+        if people
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(processors=[*shared, last], logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    handler = logging.StreamHandler(sys.stderr)
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, last]))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("librdkafka").setLevel(logging.ERROR)  # what matters of it, the loop says
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    from consumer.settings import load
+
+    try:
+        sys.exit(run(load(Path(sys.argv[2]) if sys.argv[1:2] == ["--config"] else None)))
+    except PenchantError as error:
+        sys.exit(f"penchant: {error}")

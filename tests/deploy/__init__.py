@@ -1,0 +1,1 @@
+"""What is deployed, checked as far as files can be: no container engine runs here."""
