@@ -68,9 +68,10 @@ class Report:
             table.add_row(name, value)
         console.print(table)
         console.print(
-            "HR@10: how often the film that the user liked next was among the ten ranked first, before it was"
+            "HR@10: how often the film that the user liked next was among the ten ranked first, of all films that the "
+            "user had not rated; measured before it was learnt from.",
+            highlight=False,
         )
-        console.print("learnt from, out of every film the user had not seen.")
         if self.moved is not None:
             for line in self.story(self.moved):
                 console.print(line, highlight=False)

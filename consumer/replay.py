@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 from model.errors import DependencyAway, PenchantError
 from model.events import Event, Item, Review, Search, encode
 
+CONNECT_SECONDS = 10.0
 FLUSH_SECONDS = 60.0
 Properties = Mapping[str, str | int | float | bool]
 _WORDS = """
@@ -83,6 +84,7 @@ def _text(chance: random.Random) -> str:
 def send_items(bootstrap: str, topic: str, items: Sequence[Item], kafka: Properties | None = None) -> None:
     """Write the catalogue, keyed by item; returns when the broker has it all."""
     out = _Out(bootstrap, kafka or {})
+    out.connect(topic)
     for item in items:
         out.send(topic, item.item, encode(item))
     out.close()
@@ -108,6 +110,7 @@ def send_events(
         if value is not None and value <= 0:
             raise PenchantError(f"--{name} must be above 0")
     out = _Out(bootstrap, kafka or {})
+    out.connect(topic)
     start, told = time.monotonic(), 0
     for number, event in enumerate(events):
         due = 0.0
@@ -136,12 +139,26 @@ class _Out:
                 **kafka,
                 "bootstrap.servers": bootstrap,
                 "partitioner": "murmur2_random",  # Java's: one user, one partition, whoever produces
-                "enable.idempotence": True,
+                "acks": "all",
+                # One request at a time keeps the order. Not idempotence: the first records would sit in the queue for
+                # most of a second, already stamped, until the producer has its id.
+                "max.in.flight.requests.per.connection": 1,
                 "linger.ms": 5,
                 "delivery.timeout.ms": int(FLUSH_SECONDS * 1000),
                 "on_delivery": self._delivered,
             }
         )
+
+    def connect(self, topic: str) -> None:
+        """Learn where the topic lives, so that no record waits for that."""
+        try:
+            found = self._producer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
+        except KafkaException as error:
+            raise DependencyAway(
+                f"Kafka does not answer ({error.args[0].str()}); start it or give --bootstrap"
+            ) from None
+        if found.error is not None:
+            raise DependencyAway(f"topic {topic}: {found.error.str()}; 'penchant topics apply' creates it")
 
     def send(self, topic: str, key: str, value: bytes) -> None:
         while True:

@@ -16,30 +16,30 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PENCHANT_", frozen=True, extra="forbid")
 
-    app_id: str = Field("penchant", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    app_id: str = Field(default="penchant", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     """Prefixes group, topics and transactional ids: two deployments with two names never meet."""
-    ordinal: int = Field(0, ge=0)
+    ordinal: int = Field(default=0, ge=0)
     """Number of this instance: names its producer (a second one with the same number is fenced off)."""
-    bootstrap: str = Field("localhost:9092", min_length=1)
-    events_topic: str = Field("events", min_length=1)
-    items_topic: str = Field("items", min_length=1)
+    bootstrap: str = Field(default="localhost:9092", min_length=1)
+    events_topic: str = Field(default="events", min_length=1)
+    items_topic: str = Field(default="items", min_length=1)
     bundle: Path = Path("models/current")
     taxonomy: Path | None = None
     start: Literal["earliest", "latest"] = "earliest"
     """Where to begin, if there are neither offsets nor state."""
-    poll_events: int = Field(500, ge=1, le=500)
+    poll_events: int = Field(default=500, ge=1, le=500)
     """At most so many events a transaction."""
-    linger_seconds: float = Field(0.005, ge=0, le=5)
+    linger_seconds: float = Field(default=0.005, ge=0, le=5)
     """How long to wait for more events once there is one."""
-    snapshot_every: int = Field(20_000, ge=1)
+    snapshot_every: int = Field(default=20_000, ge=1)
     """Events between two snapshots of a partition's shared tables."""
-    delta_ring: int = Field(4096, ge=8)
+    delta_ring: int = Field(default=4096, ge=8)
     """Keys that deltas go round on; snapshots come at least every half of it."""
-    cached_texts: int = Field(50_000, ge=1)
-    length: int = Field(10, ge=1, le=200)
-    reasons: int = Field(3, ge=0, le=20)
-    interests_every: int = Field(10, ge=1)
-    mmr: float = Field(0.0, ge=0, le=1)
+    cached_texts: int = Field(default=50_000, ge=1)
+    length: int = Field(default=10, ge=1, le=200)
+    reasons: int = Field(default=3, ge=0, le=20)
+    interests_every: int = Field(default=10, ge=1)
+    mmr: float = Field(default=0.0, ge=0, le=1)
     seed: int = 0
     coalesce: bool = False
     """Send only the newest list of a user in a transaction; what is learnt and what a list holds stay the same."""
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     """`classic` with static membership: a killed instance is back at once; `consumer` (Kafka >= 4) waits for the
     group's session time-out (45 s) first."""
     http_host: str = "127.0.0.1"
-    http_port: int = Field(9100, ge=0, le=65535)
+    http_port: int = Field(default=9100, ge=0, le=65535)
     kafka: dict[str, str | int | float | bool] = {}
     """Properties of librdkafka for every client: TLS, SASL, ..."""
 

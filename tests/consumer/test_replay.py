@@ -1,6 +1,7 @@
 """Replay: order, fresh texts, pace; the broker is a stand-in here."""
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,6 +58,9 @@ class FakeProducer:
     def __init__(self, config: dict[str, Any]) -> None:
         self.config, self.sent, self.calls = config, list[tuple[str, bytes, bytes, int]](), 0
         FakeProducer.last = self
+
+    def list_topics(self, topic: str, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=None)})
 
     def produce(self, topic: str, value: bytes, key: bytes, timestamp: int) -> None:
         self.calls += 1

@@ -1,0 +1,100 @@
+"""What is written can be read back, whatever was left over from before."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumer.batch import Vector
+from consumer.state import FORMAT, PART_BYTES, PartitionState, Position, Record, pack, read_record, restore, unpack
+from model.errors import Fatal
+from model.events import Click, Event, Forget, Item, Search
+from model.fold import Fold, FoldSettings
+from model.taxonomy import Taxonomy
+from tests.model.conftest import WordEncoder
+
+ENCODER = WordEncoder()
+TAXONOMY = Taxonomy(Taxonomy.read(), ENCODER)
+ITEMS = [Item(item=f"i{n}", title=f"{'robot' if n % 2 else 'kiss'} part{n}") for n in range(12)]
+VECTORS = ENCODER.encode([item.content() for item in ITEMS])
+
+
+def new_fold() -> Fold:
+    fold = Fold(FoldSettings(length=3), ENCODER.dim, ENCODER.version, TAXONOMY)
+    for item, vector in zip(ITEMS, VECTORS, strict=True):
+        fold.put_item(item, vector)
+    return fold
+
+
+@given(st.binary(max_size=10_000), st.integers(1, 300))
+@settings(max_examples=30)
+def test_a_body_comes_back(body: bytes, times: int) -> None:
+    values = pack(7, body * times)
+    assert all(len(value) < PART_BYTES + 64 for value in values)
+    assert unpack([read_record(value) for value in values]) == body * times
+
+
+def test_a_newer_format_is_refused_in_one_line() -> None:
+    value = msgspec.msgpack.encode(Record(FORMAT + 1, 1, 0, 1, False, b""))
+    with pytest.raises(Fatal, match="upgrade"):
+        read_record(value)
+    with pytest.raises(Fatal, match="upgrade"):
+        restore(0, new_fold(), {b"p": msgspec.msgpack.encode([FORMAT + 1, "another shape"])})
+    with pytest.raises(Fatal, match="no state"):
+        read_record(b"{}")
+
+
+one_event = st.tuples(st.sampled_from("abc"), st.sampled_from(["click", "search", "forget"]), st.integers(0, 11))
+
+
+@given(st.lists(st.lists(one_event, max_size=4), min_size=1, max_size=30), st.integers(1, 12), st.integers(4, 9))
+@settings(max_examples=12, deadline=None)
+def test_a_restored_state_goes_on_as_the_old_one(
+    polls: list[list[tuple[str, str, int]]], every: int, ring: int
+) -> None:
+    table: dict[bytes, bytes] = {}
+    state = PartitionState(0, new_fold(), Position(FORMAT, 0, 0, "b", [], "s"))
+    count = 0
+    for poll in polls:
+        made = [event(user, kind, number, count + n) for n, (user, kind, number) in enumerate(poll)]
+        count += len(made)
+        for one in made:
+            state.fold.apply(one, vectors(state.fold, one))
+        users = dict.fromkeys(one.user for one in made)
+        for key, value in state.changes(count, len(made), users, [5], every, ring):
+            if value is None:
+                table.pop(key, None)
+            else:
+                table[key] = value
+    again = restore(0, new_fold(), table)
+    assert again is not None
+    assert again.position == state.position
+    assert again.fold.profiles == state.fold.profiles
+    probe = event("a", "click", 1, count)
+    ours, theirs = (s.fold.apply(probe, vectors(s.fold, probe)).recommendation for s in (state, again))
+    assert ours is not None
+    assert theirs is not None
+    assert [slot.item for slot in ours.items] == [slot.item for slot in theirs.items]
+
+
+def test_a_missing_delta_is_never_passed_over() -> None:
+    state = PartitionState(0, new_fold(), Position(FORMAT, 0, 0, "b", [], "s"))
+    table = {k: v for _ in range(3) for k, v in state.changes(1, 1, [], [], 99, 99) if v is not None}
+    del table[b"d/2/0"]
+    with pytest.raises(Fatal, match="delta 2 is missing"):
+        restore(0, new_fold(), table)
+
+
+def event(user: str, kind: str, number: int, n: int) -> Event:
+    if kind == "click":
+        return Click(id=f"e{n}", user=user, at_ms=n, item=f"i{number}")
+    return (
+        Forget(id=f"e{n}", user=user, at_ms=n)
+        if kind == "forget"
+        else Search(id=f"e{n}", user=user, at_ms=n, text=f"robot {number}")
+    )
+
+
+def vectors(fold: Fold, one: Event) -> dict[str, Vector]:
+    texts = fold.texts(one)
+    return dict(zip(texts, ENCODER.encode(texts), strict=True))
