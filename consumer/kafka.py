@@ -1,10 +1,11 @@
 """How Kafka's clients are set up: transactions, read_committed, small waits."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from consumer.settings import Settings
 from model.errors import DependencyAway
@@ -96,3 +97,16 @@ def partitions_of(consumer: Consumer, topic: str) -> list[int]:
     if found.error is not None or not found.partitions:
         raise DependencyAway(f"topic {topic} is missing: 'penchant topics apply' creates it; waiting")
     return sorted(found.partitions)
+
+
+def seek(consumer: Consumer, here: TopicPartition) -> None:
+    """Go to an offset of a paused partition and resume it."""
+    for attempt in range(100):
+        try:
+            consumer.seek(here)
+            break
+        except KafkaException as exception:  # an assignment takes effect a moment later
+            if exception.args[0].code() != KafkaError._STATE or attempt == 99:
+                raise
+            time.sleep(0.02)
+    consumer.resume([here])

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumer import kafka
-from consumer.batch import FoldFailed, Texts, Vector, Work, fold_poll
+from consumer.assignment import Assignment
+from consumer.batch import FoldFailed, Texts, Vector, fold_poll
 from consumer.http import Health
 from consumer.metrics import Metrics
 from consumer.settings import Settings
@@ -44,8 +45,7 @@ class Loop:
         self._items: dict[str, tuple[Item, Vector]] = {}
         self._pending: set[int] = set()
         """Assigned, not yet restored; paused meanwhile."""
-        self._notes: list[tuple[bool, list[int]]] = []
-        """What rebalances said since the last turn: given or taken, partitions."""
+        self._assignment = Assignment()
         self._skip: dict[tuple[int, int], str] = {}
         self._away = ""
         self._all_down = self._started = self._assigned = self._warned = self._idle = False
@@ -95,29 +95,9 @@ class Loop:
         kafka.partitions_of(self._consumer, self.settings.state_topic)
         kafka.partitions_of(self._consumer, self.settings.events_topic)
         self._take_items(self._table.open())
-        self._consumer.subscribe(
-            [self.settings.events_topic], on_assign=self._on_assign, on_revoke=self._on_taken, on_lost=self._on_taken
-        )
+        self._assignment.subscribe(self._consumer, self.settings.events_topic)
         self._started = True
         log.info("reading", topic=self.settings.events_topic, items=len(self._items))
-
-    # -- called by librdkafka within consume(): they take notes, and never raise
-
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Where to read is known after the restore; until then: somewhere valid, paused.
-        try:
-            consumer.incremental_assign([TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
-            consumer.pause([TopicPartition(p.topic, p.partition) for p in partitions])
-        except Exception as error:  # an exception here would drop the messages in flight
-            log.error("assignment failed", error=str(error))
-        self._notes.append((True, [p.partition for p in partitions]))
-
-    def _on_taken(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._notes.append((False, [p.partition for p in partitions]))
-        try:
-            consumer.incremental_unassign(partitions)
-        except Exception as error:
-            log.error("unassignment failed", error=str(error))
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
@@ -167,7 +147,7 @@ class Loop:
         return good
 
     def _settle(self) -> None:
-        for given, partitions in self._notes:
+        for given, partitions in self._assignment.notes():
             for partition in partitions:
                 self.states.pop(partition, None)
                 self._pending.discard(partition)
@@ -175,7 +155,6 @@ class Loop:
                     self._pending.add(partition)
                     self._assigned = True
             log.info("partitions given" if given else "partitions taken", partitions=partitions)
-        self._notes.clear()
         self.metrics.partitions.set(len(self.states))
 
     def _discard(self, partitions: list[int]) -> None:
@@ -210,24 +189,13 @@ class Loop:
                 log.warning("offsets differ from the state's, which count", partition=partition)
             state.position = msgspec.structs.replace(state.position, **decisions)
             here.offset = state.position.offset
-            self._seek(here)
+            kafka.seek(self._consumer, here)
         except KafkaException as exception:
             raise DependencyAway(f"partition {partition} not restored ({exception.args[0].str()}); waiting") from None
         self.states[partition] = state
         self._pending.discard(partition)
         self.metrics.restored_records.inc(count)
         log.info("restored", partition=partition, offset=here.offset, records=count, users=len(fold.profiles))
-
-    def _seek(self, here: TopicPartition) -> None:
-        for attempt in range(100):
-            try:
-                self._consumer.seek(here)
-                break
-            except KafkaException as exception:  # the assignment takes effect a moment later
-                if exception.args[0].code() != KafkaError._STATE or attempt == 99:
-                    raise
-                time.sleep(0.02)
-        self._consumer.resume([here])
 
     def _take_items(self, changed: dict[str, Item | None]) -> None:
         for reason in self._table.bad:
@@ -274,27 +242,7 @@ class Loop:
             self.metrics.transactions.labels("aborted").inc()
             self._discard(sorted(work.offsets))
             return
-        self._count(work)
-
-    def _count(self, work: Work) -> None:
-        metrics, texts, now = self.metrics, self._texts, time.time()
-        metrics.transactions.labels("committed").inc()
-        metrics.tally(metrics.events, work.kinds)
-        metrics.tally(metrics.dead_letters, work.dead)
-        metrics.tally(metrics.problems, work.problems)
-        metrics.tally(metrics.rewards, work.rewards)
-        metrics.recommendations.inc(work.lists)
-        metrics.interests.inc(work.interests)
-        for evaluation in work.evaluations:
-            metrics.evaluation(evaluation)
-        for timestamp_ms in work.timestamps_ms:
-            metrics.event_to_commit.observe(max(0.0, now - timestamp_ms / 1000))
-        metrics.encoder_texts.inc(texts.embedded)
-        metrics.encoder_cache_hits.inc(texts.known)
-        texts.embedded = texts.known = 0
-        metrics.users.set(sum(len(state.fold.profiles) for state in self.states.values()))
-        if work.foreign_keys:
-            metrics.foreign_keys.inc(work.foreign_keys)
-            if not self._warned:
-                self._warned = True
-                log.warning("events whose key is not their user: one user may be on two partitions, half known on each")
+        self.metrics.committed(work, self._texts, sum(len(state.fold.profiles) for state in states.values()))
+        if work.foreign_keys and not self._warned:
+            self._warned = True
+            log.warning("events whose key is not their user: one user may be on two partitions, half known on each")

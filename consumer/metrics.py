@@ -1,11 +1,16 @@
 """The numbers of `serve` for Prometheus, on a registry of their own, counted after commit."""
 
+import time
 from collections import Counter as Tally
 from math import log2
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from model.fold import Evaluation
+
+if TYPE_CHECKING:
+    from consumer.batch import Texts, Work
 
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
@@ -56,3 +61,23 @@ class Metrics:
         """Add counts by label."""
         for label, count in counts.items():
             counter.labels(label).inc(count)
+
+    def committed(self, work: "Work", texts: "Texts", users: int) -> None:
+        """Count what a transaction committed."""
+        now = time.time()
+        self.transactions.labels("committed").inc()
+        self.tally(self.events, work.kinds)
+        self.tally(self.dead_letters, work.dead)
+        self.tally(self.problems, work.problems)
+        self.tally(self.rewards, work.rewards)
+        self.recommendations.inc(work.lists)
+        self.interests.inc(work.interests)
+        self.foreign_keys.inc(work.foreign_keys)
+        for evaluation in work.evaluations:
+            self.evaluation(evaluation)
+        for timestamp_ms in work.timestamps_ms:
+            self.event_to_commit.observe(max(0.0, now - timestamp_ms / 1000))
+        self.encoder_texts.inc(texts.embedded)
+        self.encoder_cache_hits.inc(texts.known)
+        texts.embedded = texts.known = 0
+        self.users.set(users)

@@ -187,3 +187,23 @@ def strongest_parts(
             sources[j, place_] = best
             values[j, place_] = parts[best]
             parts[best] = 0
+
+
+@njit(cache=True)
+def count_pairs(
+    together: Array,
+    followed: Array,
+    liked_together: Array,
+    item: int,
+    before: Indices,
+    liked_before: Indices,
+) -> None:
+    """Count `item` with the user's earlier ones, newest first; `liked_before` is empty where it was not liked."""
+    for k in range(len(before)):
+        together[before[k], item] += 1
+        together[item, before[k]] += 1
+        if k < SUCCESSORS:
+            followed[before[k], item] += np.float32(1) / (1 + k)
+    for k in range(len(liked_before)):
+        liked_together[liked_before[k], item] += 1
+        liked_together[item, liked_before[k]] += 1

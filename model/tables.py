@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.catalogue import grown
+from model.kernels import count_pairs
 
 RECENT = 5000
 """Engagements in the window of recent popularity."""
-SUCCESSORS = 3
 PAIRS = ("together", "liked_together", "followed")
 CHUNK_BYTES = 256 * 1024
 
@@ -62,19 +62,17 @@ class Tables:
             self.recent[oldest] -= 1
             self.log_recent[oldest] = np.log1p(self.recent[oldest])
         self.log_recent[item] = np.log1p(self.recent[item])
-        together, followed = self.together, self.followed
-        for distance, other in enumerate(before):
-            together[other, item] += 1
-            together[item, other] += 1
-            if distance < SUCCESSORS:
-                followed[other, item] += 1 / (1 + distance)
+        count_pairs(
+            self.together,
+            self.followed,
+            self.liked_together,
+            item,
+            np.array(before, np.int64),
+            np.array(liked_before if liked else (), np.int64),
+        )
         if liked:
             self.liked[item] += 1
             self.log_liked[item] = np.log1p(self.liked[item])
-            liked_together = self.liked_together
-            for other in liked_before:
-                liked_together[other, item] += 1
-                liked_together[item, other] += 1
 
     def snapshot(self, ids: Sequence[str]) -> list[bytes]:
         """Return everything in compressed chunks, each well below 1 MB."""

@@ -1,0 +1,1 @@
+"""Benchmarks: reported as ratios to the usual way in the same run, never asserted."""
