@@ -242,6 +242,9 @@ class Loop:
             self.metrics.transactions.labels("aborted").inc()
             self._discard(sorted(work.offsets))
             return
+        except DependencyAway:
+            self._discard(sorted(work.offsets))  # the fold is ahead of what is committed
+            raise
         self.metrics.committed(work, self._texts, sum(len(state.fold.profiles) for state in states.values()))
         if work.foreign_keys and not self._warned:
             self._warned = True

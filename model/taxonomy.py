@@ -22,7 +22,7 @@ class TopicWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Taxonomy:
     """Topics with vectors; `share` turns the vector of a text into shares of topics."""
 
-    def __init__(self, topics: Sequence[TopicWords], encoder: Encoder, temperature: float = 0.05) -> None:
+    def __init__(self, topics: Sequence[TopicWords], encoder: Encoder, temperature: float = 0.1) -> None:
         self.names = [topic.topic for topic in topics]
         self.temperature = np.float32(temperature)
         self.vectors: Vectors = np.zeros((len(topics), encoder.dim), np.float32)

@@ -78,14 +78,13 @@ def test_interests_are_right_about_genres_from_titles_alone(
 ) -> None:
     items = data[0]
     taxonomy = Taxonomy(Taxonomy.read(), encoder)
-    similar = taxonomy.similarity(encoder.encode([item.title for item in items]))
+    shares = taxonomy.share(encoder.encode([item.title for item in items]))
     genres = {"Children's": "children", "Sci-Fi": "science fiction", "Musical": "music"}
     areas = []
     for genre in sorted({tag for item in items for tag in item.tags}):
         topic = genres.get(genre, genre.lower())
         if topic in taxonomy.names:
             positive = np.array([genre in item.tags for item in items])
-            areas.append(auc(similar[:, taxonomy.names.index(topic)], positive))
+            areas.append(auc(shares[:, taxonomy.names.index(topic)], positive))
     assert len(areas) >= 15
-    print(f"macro AUC {np.mean(areas):.3f}")
-    assert np.mean(areas) > 0.65
+    assert np.mean(areas) > 0.67

@@ -6,7 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -17,6 +17,7 @@ from consumer.http import Health
 from consumer.loop import Loop
 from consumer.metrics import Metrics
 from consumer.settings import Settings
+from model.errors import DependencyAway
 from model.events import Event, encode
 from model.fold import Fold, FoldSettings, Outcome
 from model.taxonomy import Taxonomy
@@ -213,3 +214,27 @@ def test_latest_starts_at_the_end(bootstrap: str, start: str) -> None:
         send(settings, settings.events_topic, events(3, seed=2))
         turn_until(loop, 8)
     assert len(lists(settings)) == 3
+
+
+def test_a_coordinator_that_goes_away_between_fold_and_commit_loses_and_doubles_nothing(
+    bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = prepare(bootstrap).model_copy(update={"poll_events": 10})
+    sent = events(40)
+    send(settings, settings.events_topic, sent)
+    with running(make(settings)) as loop:
+        turn_until(loop, 10)
+        commit, failures = loop._transactions.commit, [1, 1]
+
+        def away(*args: object) -> None:
+            if failures and failures.pop():
+                raise DependencyAway("the coordinator does not answer")
+            commit(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(loop._transactions, "commit", away)
+        for _ in range(200):
+            with suppress(DependencyAway):
+                turn_until(loop, len(sent))
+                break
+        assert not failures
+    assert [event for event, _ in lists(settings)] == [json.loads(value or b"")["id"] for _, value in sent]
