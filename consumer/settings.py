@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     taxonomy: Path | None = None
     start: Literal["earliest", "latest"] = "earliest"
     """Where to begin, if there are neither offsets nor state."""
-    poll_events: int = Field(default=500, ge=1, le=500)
+    poll_events: int = Field(default=1000, ge=1, le=2000)
     """At most so many events a transaction."""
     linger_seconds: float = Field(default=0.005, ge=0, le=5)
     """How long to wait for more events once there is one."""

@@ -4,6 +4,7 @@ No clock, no network, no randomness but what is seeded by (seed, event id): the 
 """
 
 import zlib
+from array import array
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -103,6 +104,8 @@ class Fold:
         self.profiles: dict[str, Profile] = {}
         self.stream_ms = 0
         self.facts: list[Fact] = []
+        self._hidden: dict[str, array[int]] = {}
+        """Indices of what each user consumed: derived from the profile when missing, extended with it."""
         self.search_vectors: dict[str, Array] = {}
         """Vectors of the words in users' histories, by text; dropped with the encoder version."""
 
@@ -110,6 +113,8 @@ class Fold:
 
     def put_item(self, item: Item, vector: Array) -> None:
         """Add or replace an item; `vector` is its content's, shape (dim,)."""
+        if item.item not in self.catalogue.index:
+            self._hidden.clear()  # a restored profile may have consumed it before it was known here
         self.catalogue.put(item, vector)
         self.tables.reserve(self.catalogue.capacity)
 
@@ -131,6 +136,7 @@ class Fold:
         """Score, learn, answer. `vectors` holds at least those of `texts(event)`, each of shape (dim,)."""
         if isinstance(event, Forget):
             self.profiles.pop(event.user, None)
+            self._hidden.pop(event.user, None)
             return Outcome()
         for text in self.texts(event):
             self.search_vectors.setdefault(text, vectors[text])
@@ -147,7 +153,7 @@ class Fold:
             if event.item not in self.catalogue.index:
                 problem = "unknown_item"
             elif isinstance(event, Dismiss):
-                profile.consumed.setdefault(event.item, event.at_ms)
+                self._consume(profile, event)
             else:
                 evaluation = self._engage(profile, event)
                 told = profile.engagements % self.settings.interests_every == 1
@@ -184,15 +190,21 @@ class Fold:
                 )
             )
         profile.engagements += 1
-        profile.consumed[event.item] = event.at_ms
-        if len(profile.consumed) > profiles.MAX_CONSUMED:
-            del profile.consumed[next(iter(profile.consumed))]
+        self._consume(profile, event)
         reference = Reference(event.id, event.at_ms, weight, item=event.item)
         remember(profile.recent, reference, profiles.HISTORY)
         if weight > 0:
             remember(profile.liked, reference, profiles.LIKED)
             self._like_tags(profile, item)
         return evaluation
+
+    def _consume(self, profile: Profile, event: ItemEvent) -> None:
+        if event.item not in profile.consumed and event.user in self._hidden:
+            self._hidden[event.user].append(self.catalogue.index[event.item])
+        profile.consumed[event.item] = event.at_ms
+        if len(profile.consumed) > profiles.MAX_CONSUMED:
+            del profile.consumed[next(iter(profile.consumed))]
+            self._hidden.pop(event.user, None)
 
     def _count(self, fact: Fact) -> None:
         index = self.catalogue.index
@@ -203,9 +215,8 @@ class Fold:
     def _like_tags(self, profile: Profile, item: int) -> None:
         """Let the affinity to tags fade by 5% and add the liked item's."""
         affinity = self._tag_affinity(profile) * np.float32(0.95) + np.float32(0.05) * self.catalogue.tags[:, item]
-        profile.tags = {
-            tag: float(affinity[slot]) for tag, slot in self.catalogue.tag_index.items() if affinity[slot] > 1e-4
-        }
+        values = affinity.tolist()
+        profile.tags = {tag: values[slot] for tag, slot in self.catalogue.tag_index.items() if values[slot] > 1e-4}
 
     def _tag_affinity(self, profile: Profile) -> Array:
         affinity = np.zeros(self.catalogue.tags.shape[0], np.float32)
@@ -232,17 +243,22 @@ class Fold:
                     row[:] = catalogue.similarity[index[reference.item]]
         return History(np.array(recent, np.int64), np.array(liked, np.int64), contents, self._tag_affinity(profile))
 
-    def _mask(self, scores: Array, profile: Profile) -> Array:
-        index, unavailable = self.catalogue.index, self.catalogue.unavailable
-        hidden = [index[item] for item in profile.consumed if item in index]
-        scores[hidden] = -np.inf
-        if unavailable:
-            scores[list(unavailable)] = -np.inf
+    def _mask(self, scores: Array, user: str) -> Array:
+        """Give what cannot be shown to `user` a score of -inf, in place."""
+        hidden = self._hidden.get(user)
+        if hidden is None:
+            index, consumed = self.catalogue.index, self.profiles[user].consumed
+            hidden = self._hidden[user] = array("q", [index[item] for item in consumed if item in index])
+        if hidden:
+            # A copy: an array cannot grow while a view of it lives.
+            scores[np.array(hidden)] = -np.inf
+        if self.catalogue.unavailable:
+            scores[list(self.catalogue.unavailable)] = -np.inf
         return scores
 
     def _score_then_learn(self, profile: Profile, event: Event, item: int) -> Evaluation:
         x = self.features.matrix(self._history(profile))
-        scores = self._mask(self.ranker.score(x), profile)
+        scores = self._mask(self.ranker.score(x), event.user)
         lot = zlib.crc32(f"{self.settings.seed}:{event.id}".encode()) / 2**32
         n = len(self.catalogue)
         ranks = {}
@@ -265,7 +281,7 @@ class Fold:
             return None
         history = self._history(profile)
         x = self.features.matrix(history)
-        scores = self._mask(self.ranker.score(x), profile)
+        scores = self._mask(self.ranker.score(x), event.user)
         order = self._top(scores)
         if not len(order):
             return None
@@ -344,6 +360,7 @@ class Fold:
         profile = msgspec.msgpack.decode(state, type=Profile)
         _refuse_newer(profile.format, profiles.FORMAT)
         self.profiles[user] = profile
+        self._hidden.pop(user, None)
 
     def take_delta(self) -> bytes:
         """Return what changed in the shared tables since the last call, and the ranker as it is."""

@@ -25,7 +25,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("length = 0", "PENCHANT_LENGTH"),
         ("lenght = 5", "no setting 'lenght'"),
         ("start = 'now'", "earliest"),
-        ("poll_events = 501", "500"),
+        ("poll_events = 2001", "2000"),
         ("= 3", "no TOML"),
     ],
 )
