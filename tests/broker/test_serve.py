@@ -18,7 +18,9 @@ from consumer.loop import Loop
 from consumer.metrics import Metrics
 from consumer.settings import Settings
 from model.errors import DependencyAway
-from model.events import Event, encode
+from model.evaluate import RANKERS, judge
+from model.evaluate import prepare as evaluated_fold
+from model.events import Event, decode_event, encode
 from model.fold import Fold, FoldSettings, Outcome
 from model.taxonomy import Taxonomy
 from tests.model.conftest import WordEncoder
@@ -238,3 +240,17 @@ def test_a_coordinator_that_goes_away_between_fold_and_commit_loses_and_doubles_
                 break
         assert not failures
     assert [event for event, _ in lists(settings)] == [json.loads(value or b"")["id"] for _, value in sent]
+
+
+def test_it_ranks_as_evaluate_does(bootstrap: str) -> None:
+    settings = prepare(bootstrap)
+    sent = events(150)
+    send(settings, settings.events_topic, sent)
+    with running(make(settings)) as loop:
+        turn_until(loop, len(sent))
+        value = loop.metrics.registry.get_sample_value
+        served = {name: value("penchant_hits_total", {"ranker": name}) or 0.0 for name in RANKERS}
+        count, items = value("penchant_evaluated_total"), [item for item, _ in loop._items.values()]
+    judged = judge(evaluated_fold(items, ENCODER, FoldSettings()), [decode_event(v) for _, v in sent], ENCODER)
+    assert len(judged) == count
+    assert served == {name: sum(0 <= one.evaluation.ranks[name] < 10 for one in judged) for name in RANKERS}
