@@ -1,7 +1,7 @@
 """What the ranker sees of every item for one user, and which past event each part of it comes from.
 
 A personal feature is a weighted sum over the user's past events, mostly under a square root (which tames the counts and
-costs a tenth of a logarithm). So a feature's contribution splits over those events by their share of the sum, exactly.
+costs a tenth of a logarithm). `model.explain` splits its contribution over those events (docs/adr/0003).
 """
 
 from typing import NamedTuple

@@ -163,7 +163,8 @@ def strongest_parts(
             parts[sizes[0] + k] = liked_together[liked_items[k], item] * DECAY[k]
             totals[1] += parts[sizes[0] + k]
         for k in range(sizes[2]):
-            parts[sizes[0] + sizes[1] + k] = contents[k, item] * DECAY[k]
+            # What is unlike claims nothing: parts of both signs could cancel, and each be larger than the whole.
+            parts[sizes[0] + sizes[1] + k] = max(contents[k, item], np.float32(0)) * DECAY[k]
             totals[2] += parts[sizes[0] + sizes[1] + k]
         at = count
         for f in range(len(family)):
