@@ -12,7 +12,7 @@ from consumer.settings import Settings
 from consumer.state import PartitionState
 from model.encoding import Encoder
 from model.errors import BadEvent
-from model.events import DeadLetter, Event, Interests, decode_event, encode
+from model.events import DeadLetter, Event, Interests, encode
 from model.fold import Evaluation
 
 Vector = NDArray[np.float32]
@@ -168,6 +168,7 @@ def _decode(
     work: Work,
 ) -> list[Decoded]:
     decoded: list[Decoded] = []
+    decode = settings.decode
     for message in messages:
         partition, offset = message.partition(), message.offset()
         state = states.get(partition)
@@ -178,7 +179,7 @@ def _decode(
         try:
             if (partition, offset) in skip:
                 raise BadEvent("failed", skip[partition, offset])
-            event = decode_event(message.value(), timestamp_ms if kind else None)
+            event = decode(message.value(), timestamp_ms if kind else None)
         except BadEvent as bad:
             work.dead[bad.reason] += 1
             key, value, detail = message.key(), message.value(), bad.detail

@@ -108,5 +108,5 @@ def _read(bootstrap: str, topic: str, sample: int, properties: Properties) -> It
 def run(settings: "Settings", topic: str | None, sample: int, bootstrap: str | None) -> list[str]:
     """Check `topic` (default: the settings' events) as `serve` with these settings would; return lines to print."""
     return check(
-        bootstrap or settings.bootstrap, topic or settings.events_topic, sample, properties=settings.kafka
+        bootstrap or settings.bootstrap, topic or settings.events_topic, sample, settings.decode, settings.kafka
     ).lines()

@@ -1,14 +1,18 @@
 """The settings: a TOML file, overridden by PENCHANT_* variables; frozen, read once."""
 
 import hashlib
+import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from consumer.mapping import Mapping
 from model.errors import Fatal
+from model.events import Event, decode_event
 
 
 class Settings(BaseSettings):
@@ -50,6 +54,13 @@ class Settings(BaseSettings):
     http_port: int = Field(default=9100, ge=0, le=65535)
     kafka: dict[str, str | int | float | bool] = {}
     """Properties of librdkafka for every client: TLS, SASL, ..."""
+    mapping: Mapping | None = None
+    """How foreign JSON becomes events; none: the events are Penchant's own."""
+
+    @property
+    def decode(self) -> Callable[[bytes | None, int | None], Event]:
+        """What turns a record's value and timestamp into an event, or raises `BadEvent`."""
+        return decode_event if self.mapping is None else self.mapping.decode
 
     @property
     def recommendations_topic(self) -> str:
@@ -73,7 +84,11 @@ class Settings(BaseSettings):
 
     def outcome_hash(self) -> str:
         """Return a hash of the settings on which lists depend; recorded with every transaction."""
-        decisive = (self.length, self.reasons, self.interests_every, self.mmr, self.seed, self.coalesce)
+        decisive: tuple[object, ...] = (
+            self.length, self.reasons, self.interests_every, self.mmr, self.seed, self.coalesce,
+        )  # fmt: skip
+        if self.mapping is not None:  # else the hash is what it was before there were mappings
+            decisive += (json.dumps(self.mapping.model_dump(), sort_keys=True),)
         return hashlib.sha256(repr(decisive).encode()).hexdigest()[:12]
 
     @classmethod
@@ -108,14 +123,16 @@ def load(path: Path | None = None) -> Settings:
     except ValidationError as error:
         raise Fatal(_advice(error)) from None
     except SettingsError as error:
-        raise Fatal(f"settings: {error}; a PENCHANT_KAFKA variable must be a JSON object") from None
+        raise Fatal(f"settings: {error}; PENCHANT_KAFKA and PENCHANT_MAPPING must be JSON objects") from None
 
 
 def _advice(error: ValidationError) -> str:
     said = []
     for wrong in error.errors(include_url=False):
         name = ".".join(str(part) for part in wrong["loc"])
-        if wrong["type"] == "extra_forbidden":
+        if wrong["loc"][:1] == ("mapping",):
+            said.append(f"{name}: {wrong['msg'].removeprefix('Value error, ')}"[:300])
+        elif wrong["type"] == "extra_forbidden":
             said.append(f"there is no setting {name!r} (settings are: {', '.join(sorted(Settings.model_fields))})")
         else:
             said.append(f"{name} (or PENCHANT_{name.upper()}): {wrong['msg']}, not {wrong['input']!r}"[:300])

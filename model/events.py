@@ -223,7 +223,8 @@ encode = _encoder.encode
 """Return any message as JSON bytes."""
 
 
-def _decode(decoder: "msgspec.json.Decoder[Any]", value: bytes | None) -> Any:
+def decode_with(decoder: "msgspec.json.Decoder[Any]", value: bytes | None) -> Any:
+    """Return what `decoder` makes of a record's value; raises `BadEvent`, whatever the bytes."""
     if value is None:
         raise BadEvent("null", "the record has no value")
     if len(value) > MAX_BYTES:
@@ -252,7 +253,7 @@ def decode_event(value: bytes | None, record_ms: int | None = None) -> Event:
     >>> decode_event(b'{"kind":"click","id":"e1","user":"u1","at_ms":5,"item":"i1"}').user
     'u1'
     """
-    event: Event = _decode(_event_decoder, value)
+    event: Event = decode_with(_event_decoder, value)
     if record_ms is not None and event.at_ms > record_ms + MAX_FUTURE_MS:
         raise BadEvent("future", f"at_ms is {event.at_ms - record_ms} ms after the record's timestamp")
     return event
@@ -260,7 +261,7 @@ def decode_event(value: bytes | None, record_ms: int | None = None) -> Event:
 
 def decode_item(value: bytes | None) -> Item:
     """Return the item in a record's value; raises `BadEvent`. A tombstone is for the caller to see first."""
-    item: Item = _decode(_item_decoder, value)
+    item: Item = decode_with(_item_decoder, value)
     for name, vector in (item.vectors or {}).items():
         if not math.isfinite(sum(vector)):
             raise BadEvent("schema", f"vector {name!r} is not finite")
