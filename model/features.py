@@ -53,7 +53,7 @@ class History(NamedTuple):
 
 
 class Features:
-    """Computes the matrix; holds the columns that no user changes, kept up to date item by item."""
+    """Computes the matrix from the catalogue, the shared tables and a user's history."""
 
     def __init__(self, catalogue: Catalogue, tables: Tables, without: frozenset[str] = frozenset()) -> None:
         self.catalogue, self.tables = catalogue, tables

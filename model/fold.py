@@ -169,7 +169,7 @@ class Fold:
     def _reward(self, profile: Profile, event: ItemEvent) -> bool | None:
         for shown in profile.lists:
             if shown.id == event.recommendation:
-                return event.item in shown.items
+                return event.item in shown.items and not isinstance(event, Dismiss)
         return None
 
     def _engage(self, profile: Profile, event: ItemEvent) -> Evaluation | None:

@@ -156,6 +156,8 @@ def test_an_answer_to_a_list_is_a_reward_or_not(fold: Fold, encoder: WordEncoder
         for n, (item, name) in enumerate([(taken, shown.id), (other, shown.id), (other, "unheard-of")])
     ]
     assert [o.reward for o in run(fold, encoder, answers)] == [True, False, None]
+    rejected = Dismiss(id="no", user=shown.user, at_ms=60_000, item=shown.items[1].item, recommendation=shown.id)
+    assert run(fold, encoder, [rejected])[0].reward is False
 
 
 def test_unknown_items_are_a_problem_not_an_error(fold: Fold, encoder: WordEncoder) -> None:
