@@ -135,8 +135,11 @@ class Fold:
     def apply(self, event: Event, vectors: Mapping[str, Array]) -> Outcome:
         """Score, learn, answer. `vectors` holds at least those of `texts(event)`, each of shape (dim,)."""
         if isinstance(event, Forget):
-            self.profiles.pop(event.user, None)
+            forgotten = self.profiles.pop(event.user, None)
             self._hidden.pop(event.user, None)
+            for reference in forgotten.liked if forgotten else ():
+                # Another user's same words are asked for again by `texts`.
+                self.search_vectors.pop(reference.text or "", None)
             return Outcome()
         for text in self.texts(event):
             self.search_vectors.setdefault(text, vectors[text])

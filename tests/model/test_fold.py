@@ -142,7 +142,10 @@ def test_a_restored_fold_goes_on_as_if_never_stopped(items: list[Item], encoder:
 
 
 def test_forget_erases(fold: Fold, encoder: WordEncoder) -> None:
-    run(fold, encoder, [*clicks(30), Forget(id="f", user="u1", at_ms=40_000)])
+    words = [Search(id=f"s{n}", user=f"u{n}", at_ms=35_000, text="kiss") for n in (1, 2)]
+    run(fold, encoder, [*clicks(30), *words, Forget(id="f", user="u1", at_ms=40_000)])
+    assert not fold.search_vectors
+    run(fold, encoder, [Request(id="r", user="u2", at_ms=41_000)])  # shares the words, and is served
     assert fold.dump_user("u1") is None
     assert fold.dump_user("u2") is not None
 
