@@ -1,18 +1,21 @@
 """The items that can be recommended: ids, vectors, tags, and how alike any two of them are."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from model.encoding import Vectors
-from model.errors import Fatal
+from model.errors import BadEvent, Fatal
 from model.events import Item
 
 MAX_ITEMS = 8192
 """Tables over pairs of items are dense: 4 tables x 8192^2 x 4 bytes = 1 GiB at the limit."""
 MAX_TAGS = 512
+Array = NDArray[np.float32]
 
 
-def grown(array: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def grown(array: Array, shape: tuple[int, ...]) -> Array:
     """Return a zero-padded copy of `array` in a larger shape."""
     larger = np.zeros(shape, array.dtype)
     larger[tuple(slice(0, n) for n in array.shape)] = array
@@ -22,21 +25,33 @@ def grown(array: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.floa
 class Catalogue:
     """Items by index, in the order of their first arrival; an index is never given to another item."""
 
-    def __init__(self, dim: int, capacity: int = 256) -> None:
+    def __init__(self, dim: int, capacity: int = 256, modalities: Sequence[str] = ()) -> None:
         self.ids: list[str] = []
         self.index: dict[str, int] = {}
         self.titles: list[str] = []
         self.capacity = capacity
         self.vectors: Vectors = np.zeros((capacity, dim), np.float32)
-        self.similarity = np.zeros((capacity, capacity), np.float32)
+        self.similarity: Array = np.zeros((capacity, capacity), np.float32)
         """Cosine of the content of two items; the diagonal is 0."""
-        self.tags: NDArray[np.float32] = np.zeros((MAX_TAGS, capacity), np.float32)
+        self.modalities = tuple(modalities)
+        """Further vectors that items may bring (image, audio, ...); one feature each."""
+        self.modal: Array = np.zeros((len(self.modalities), capacity, capacity), np.float32)
+        """Cosine of two items in each modality; 0 where one of them lacks it, and on the diagonal."""
+        self._modal_vectors: dict[str, Array] = {}
+        self.tags: Array = np.zeros((MAX_TAGS, capacity), np.float32)
         """Shape (512, capacity): unit columns over the tags seen so far; tags beyond the first 512 are left out."""
         self.tag_index: dict[str, int] = {}
-        self.unavailable: set[int] = set()
+        self.tags_of: list[dict[str, float]] = []
+        """What the columns of `tags` hold, by item."""
+        self.offsets: Array = np.full(capacity, -np.inf, np.float32)
+        """Added to every score: 0, or -inf where an item is not available."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def available(self, position: int) -> bool:
+        """Say whether the item at an index can be shown."""
+        return self.offsets[position] == 0
 
     def intern(self, item_id: str) -> int:
         """Return the index of an item, giving it one (unavailable until `put`) if it is new.
@@ -51,41 +66,86 @@ class Catalogue:
         if position >= MAX_ITEMS:
             raise Fatal(f"more than {MAX_ITEMS} items: this version keeps dense tables, split the catalogue")
         if position >= self.capacity:
-            self.capacity *= 2
-            self.vectors = grown(self.vectors, (self.capacity, self.vectors.shape[1]))
-            self.tags = grown(self.tags, (MAX_TAGS, self.capacity))
-            self.similarity = grown(self.similarity, (self.capacity, self.capacity))
+            self._grow()
         self.index[item_id] = position
         self.ids.append(item_id)
         self.titles.append("")
-        self.unavailable.add(position)
+        self.tags_of.append({})
         return position
 
-    def put(self, item: Item, vector: NDArray[np.float32]) -> None:
-        """Add an item or replace it; `vector` is its content, shape (dim,), unit length."""
+    def _grow(self) -> None:
+        known = self.capacity
+        self.capacity *= 2
+        self.vectors = grown(self.vectors, (self.capacity, self.vectors.shape[1]))
+        self.tags = grown(self.tags, (MAX_TAGS, self.capacity))
+        self.similarity = grown(self.similarity, (self.capacity, self.capacity))
+        self.modal = grown(self.modal, (len(self.modalities), self.capacity, self.capacity))
+        for name, vectors in self._modal_vectors.items():
+            self._modal_vectors[name] = grown(vectors, (self.capacity, vectors.shape[1]))
+        self.offsets = grown(self.offsets, (self.capacity,))
+        self.offsets[known:] = -np.inf
+
+    def put(self, item: Item, vector: Array) -> None:
+        """Add an item or replace it; `vector` is its content, shape (dim,), unit length.
+
+        Raises:
+            BadEvent: a vector of a modality is of another length than earlier items'; nothing has changed then.
+            Fatal: as `intern`.
+        """
+        modal = self._check(item)
         i, n = self.intern(item.item), len(self.ids)
         self.titles[i] = item.title or item.item
         self.vectors[i] = vector
-        row = self.vectors[:n] @ vector
-        row[i] = 0.0
-        self.similarity[i, :n] = row
-        self.similarity[:n, i] = row
+        _relate(self.similarity, self.vectors[:n], i)
+        for number, name in enumerate(self.modalities):
+            if name in modal:
+                known = self._modal_vectors.setdefault(name, np.zeros((self.capacity, len(modal[name])), np.float32))
+                known[i] = modal[name]
+                _relate(self.modal[number], known[:n], i)
+            elif name in self._modal_vectors:  # it may have had one before
+                self._modal_vectors[name][i] = 0
+                _relate(self.modal[number], self._modal_vectors[name][:n], i)
+        self._tag(i, item.tags)
+        self.offsets[i] = 0 if item.available else -np.inf
+
+    def _check(self, item: Item) -> dict[str, Array]:
+        """Return the item's unit vectors in the modalities that count."""
+        found = {}
+        for name, values in (item.vectors or {}).items():
+            if name in self.modalities:
+                vector = np.array(values, np.float32)
+                known = self._modal_vectors.get(name)
+                if known is not None and len(vector) != known.shape[1]:
+                    raise BadEvent("vector", f"{name} of {item.item} has {len(vector)} values, not {known.shape[1]}")
+                norm = np.linalg.norm(vector)
+                found[name] = vector / norm if norm > 0 else vector
+        return found
+
+    def _tag(self, i: int, tags: Sequence[str]) -> None:
+        kept = [tag for tag in dict.fromkeys(tags) if tag in self.tag_index or self._has_room(tag)]
+        weight = float(np.float32(1 / np.sqrt(max(1, len(kept)))))
+        self.tags_of[i] = dict.fromkeys(kept, weight)
         self.tags[:, i] = 0.0
-        for tag in item.tags:
-            slot = (
-                self.tag_index.setdefault(tag, len(self.tag_index))
-                if len(self.tag_index) < MAX_TAGS
-                else (self.tag_index.get(tag, -1))
-            )
-            if slot >= 0:
-                self.tags[slot, i] = 1.0
-        norm = float(np.sqrt(self.tags[:, i].sum()))
-        if norm:
-            self.tags[:, i] /= norm
-        (self.unavailable.discard if item.available else self.unavailable.add)(i)
+        for tag in kept:
+            self.tags[self.tag_index[tag], i] = weight
+
+    def _has_room(self, tag: str) -> bool:
+        if len(self.tag_index) >= MAX_TAGS:
+            return False
+        self.tag_index[tag] = len(self.tag_index)
+        return True
 
     def drop(self, item_id: str) -> None:
         """Take an item out of all lists; what was learnt with it stays."""
         i = self.index.get(item_id)
         if i is not None:
-            self.unavailable.add(i)
+            self.offsets[i] = -np.inf
+
+
+def _relate(similarity: Array, vectors: Array, i: int) -> None:
+    """Fill row and column `i` of a table of cosines, the diagonal 0; `vectors`, shape (n, dim), have length 1 or 0."""
+    n = len(vectors)
+    row = vectors @ vectors[i]
+    row[i] = 0.0
+    similarity[i, :n] = row
+    similarity[:n, i] = row

@@ -1,86 +1,65 @@
 """Why an item is in a list: signed parts of its score that add up, and sentences that say them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.choosing import strongest_parts
 from model.events import Reason, Recommended
-from model.features import NAMES, Array, History
-from model.kernels import strongest_parts
+from model.features import Array, Features, History
+from model.ranker import SoftmaxRanker
 
-if TYPE_CHECKING:
-    from model.fold import Fold
-    from model.profile import Profile
-
-_FAMILIES = (
-    ("together", "together_cosine", "together_latest", "followed", "new_together_cosine"),
-    ("liked_together", "liked_together_cosine"),
-    ("content", "new_content"),
-)
+_FAMILIES = {
+    "together": ("together", "together_cosine", "together_latest", "followed", "new_together_cosine"),
+    "liked_together": ("liked_together", "liked_together_cosine"),
+    "content": ("content", "new_content"),
+}
 """Features whose contribution is split over past events; the others stand for themselves."""
-_ALONE = [name for name in NAMES if not any(name in family for family in _FAMILIES)]
-_FAMILY = np.array([next((n for n, family in enumerate(_FAMILIES) if name in family), 3) for name in NAMES], np.int64)
 
 
-def explain(
-    fold: Fold,
-    features: Array,
-    scores: Array,
-    history: History,
-    profile: Profile,
-    chosen: Sequence[int],
-    moved: Mapping[int, str],
-) -> list[Recommended]:
-    """Return the slots of a list; a slot's reasons and its `rest` add up to its score."""
-    items = np.array(chosen, np.int64)
-    shape = (len(items), fold.settings.reasons)
-    strongest, values = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
-    strongest_parts(
-        features[:, items] * fold.ranker.slopes[:, None],
-        _FAMILY,
-        items,
-        history.recent,
-        history.liked,
-        history.contents,
-        fold.tables.together,
-        fold.tables.liked_together,
-        strongest,
-        values,
-    )
-    index = fold.catalogue.index
-    recent = [r for r in profile.recent if r.item in index]
-    liked = [r for r in profile.liked if r.item in index][: len(history.liked)]
-    references = recent + liked + profile.liked[: len(history.contents)]
-    names = (
-        ["together"] * len(recent)
-        + ["liked_together"] * len(liked)
-        + ["content"] * (len(references) - len(recent) - len(liked))
-        + _ALONE
-    )
-    totals = scores[items]
-    slots = []
-    for item, score, rest, sources, parts in zip(
-        chosen,
-        totals.tolist(),
-        (totals - values.sum(axis=1)).tolist(),
-        strongest.tolist(),
-        values.tolist(),
-        strict=True,
-    ):
-        reasons = []
-        for source, value in zip(sources, parts, strict=True):
-            if not value:
-                continue
-            if source < len(references):
-                past = references[source]
-                reasons.append(Reason(value, names[source], past.event, past.item, past.text))
-            else:
-                reasons.append(Reason(value, names[source]))
-        slots.append(Recommended(fold.catalogue.ids[item], score, 1.0, reasons, rest, moved.get(item)))
-    return slots
+class Explainer:
+    """Splits scores into parts, of which the strongest are reasons."""
+
+    def __init__(self, features: Features, ranker: SoftmaxRanker, reasons: int) -> None:
+        self._features, self._ranker, self._reasons = features, ranker, reasons
+        families = list(_FAMILIES.values())
+        owners = [next((n for n, family in enumerate(families) if f in family), 3) for f in features.names]
+        self._family = np.array(owners, np.int64)
+        self._alone = [name for name, owner in zip(features.names, owners, strict=True) if owner == 3]
+
+    def slots(
+        self, x: Array, scores: Array, history: History, chosen: Sequence[int], moved: Mapping[int, str]
+    ) -> list[Recommended]:
+        """Return the slots of a list; a slot's reasons and its `rest` add up to its score.
+
+        `x`, shape (features, n), and `scores`, shape (n,), are those that `chosen` were taken by.
+        """
+        tables, catalogue = self._features.tables, self._features.catalogue
+        items = np.array(chosen, np.int64)
+        sources = np.zeros((len(items), self._reasons), np.int64)
+        values = np.zeros((len(items), self._reasons), np.float32)
+        strongest_parts(
+            x, self._ranker.slopes, self._family, items, history.recent, history.liked, history.contents,
+            history.searched, tables.together, tables.liked_together, catalogue.similarity, sources, values,
+        )  # fmt: skip
+        past, counts = history.past, (len(history.recent), len(history.liked), len(history.contents))
+        names = [name for name, count in zip(_FAMILIES, counts, strict=True) for _ in range(count)]
+        ids, own = catalogue.ids, len(past)
+        slots = []
+        for item, score, where, parts in zip(
+            chosen, scores[items].tolist(), sources.tolist(), values.tolist(), strict=True
+        ):
+            reasons = []
+            for source, value in zip(where, parts, strict=True):
+                if not value:
+                    break  # the strongest come first
+                if source < own:
+                    before = past[source]
+                    reasons.append(Reason(value, names[source], before.event, before.item, before.text))
+                else:
+                    reasons.append(Reason(value, self._alone[source - own]))
+            slots.append(Recommended(ids[item], score, 1.0, reasons, score - sum(parts), moved.get(item)))
+        return slots
 
 
 _SENTENCES = {
@@ -96,6 +75,7 @@ _SENTENCES = {
         "new": "it is new here",
         "new_content_best": "it is new, and its text is close to something you liked",
         "new_tags": "it is new, and of the kinds you like",
+        "modality": "its {feature} is like that of what you liked",
     },
     "zh": {
         "together": "看过{past}的人也看了它",
@@ -109,8 +89,12 @@ _SENTENCES = {
         "new": "它是新上架的",
         "new_content_best": "它是新上架的，内容与你喜欢的相近",
         "new_tags": "它是新上架的，属于你喜欢的类型",
+        "modality": "它的{feature}与你喜欢的相近",
     },
 }
+
+
+_MODALITIES = {("zh", "image"): "图像", ("zh", "audio"): "声音", ("en", "audio"): "sound"}
 
 
 def sentence(reason: Reason, titles: Mapping[str, str], language: str = "en") -> str:
@@ -121,5 +105,8 @@ def sentence(reason: Reason, titles: Mapping[str, str], language: str = "en") ->
     """
     quote = ("“", "”") if language == "zh" else ('"', '"')
     past = reason.text or titles.get(reason.item or "", reason.item or "")
-    words = _SENTENCES[language][reason.feature].format(past=f"{quote[0]}{past}{quote[1]}")
+    known = _SENTENCES[language]
+    words = known.get(reason.feature, known["modality"]).format(
+        past=f"{quote[0]}{past}{quote[1]}", feature=_MODALITIES.get((language, reason.feature), reason.feature)
+    )
     return f"{words} ({reason.contribution:+.2f})"

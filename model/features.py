@@ -4,16 +4,21 @@ A personal feature is a weighted sum over the user's past events, mostly under a
 costs a tenth of a logarithm). `model.explain` splits its contribution over those events (docs/adr/0003).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.catalogue import Catalogue
+from model.errors import Fatal
 from model.kernels import feature_matrix
+from model.profile import HISTORY, Profile, Reference
+from model.ranker import SoftmaxRanker
 from model.tables import Tables
 
 Array = NDArray[np.float32]
+Indices = NDArray[np.int64]
 
 NAMES = (
     "popularity",
@@ -34,7 +39,7 @@ NAMES = (
     "new_tags",
     "new_together_cosine",
 )
-FEATURE = {name: number for number, name in enumerate(NAMES)}
+"""Followed by one feature for each further modality (image, audio, ...) that the catalogue is set up for."""
 CONTENT = ("content", "content_best", "new_content", "new_content_best")
 """Features that read text: `--without content` silences them."""
 
@@ -42,42 +47,98 @@ CONTENT = ("content", "content_best", "new_content", "new_content_best")
 class History(NamedTuple):
     """A user's past as indices, newest first, at most 10 of each."""
 
-    recent: NDArray[np.int64]
+    recent: Indices
     """Items engaged."""
-    liked: NDArray[np.int64]
+    liked: Indices
     """Items liked."""
-    contents: Array
-    """Cosine to every item of what was liked or searched, shape (up to 10, capacity)."""
-    tags: Array
-    """Affinity to each tag, shape (512,)."""
+    contents: Indices
+    """What was liked or searched: an item, or -1 - k for row k of `searched`."""
+    searched: Array
+    """Cosine of searched words to every item, shape (searches, capacity)."""
+    tag_slots: Indices
+    tag_weights: Array
+    """Affinity to the tags in `tag_slots`."""
+    past: list[Reference]
+    """The references behind `recent`, `liked` and `contents`, in this order."""
 
 
 class Features:
-    """Computes the matrix from the catalogue, the shared tables and a user's history."""
+    """Computes features and scores from the catalogue, the shared tables and a user's history."""
 
     def __init__(self, catalogue: Catalogue, tables: Tables, without: frozenset[str] = frozenset()) -> None:
         self.catalogue, self.tables = catalogue, tables
-        self.silent = [FEATURE[name] for name in without]
+        self.names = (*NAMES, *catalogue.modalities)
+        silent = without - {"content"} | (frozenset(CONTENT) if "content" in without else frozenset())
+        unknown = silent - set(self.names)
+        if unknown:
+            raise Fatal(f"no feature {sorted(unknown)}; there are: content, {', '.join(self.names)}")
+        self._silent = [self.names.index(name) for name in silent]
+        self._x: Array = np.zeros((len(self.names), 0), np.float32)
 
-    def matrix(self, history: History) -> Array:
-        """Return features, shape (len(NAMES), n), of all n items."""
+    def history(self, profile: Profile, search_vectors: Mapping[str, Array]) -> History:
+        """Return a profile's past; `search_vectors` holds the words in it, each of shape (dim,)."""
+        catalogue = self.catalogue
+        index = catalogue.index
+        recent = [r for r in profile.recent if r.item in index]
+        liked = [r for r in profile.liked if r.item in index][:HISTORY]
+        contents = [r for r in profile.liked[:HISTORY] if r.text is not None or r.item in index]
+        searched, rows = np.zeros((0, catalogue.capacity), np.float32), []
+        for reference in contents:
+            if reference.text is None:
+                rows.append(index[reference.item or ""])
+            else:
+                rows.append(-1 - len(searched))
+                searched = np.vstack([searched, catalogue.vectors @ search_vectors[reference.text]])
+        slots, weights = [], []
+        for tag, weight in profile.tags.items():
+            if tag in catalogue.tag_index:
+                slots.append(catalogue.tag_index[tag])
+                weights.append(weight)
+        return History(
+            np.array([index[r.item or ""] for r in recent], np.int64),
+            np.array([index[r.item or ""] for r in liked], np.int64),
+            np.array(rows, np.int64),
+            searched,
+            np.array(slots, np.int64),
+            np.array(weights, np.float32),
+            recent + liked + contents,
+        )
+
+    def scores(self, history: History, ranker: SoftmaxRanker, hidden: Sequence[int]) -> tuple[Array, Array]:
+        """Return features, shape (len(names), n), and scores, shape (n,), of all n items.
+
+        Scores of `hidden` items and of those not available are -inf. The features are overwritten by the next call.
+        """
         tables, catalogue = self.tables, self.catalogue
-        x = np.zeros((len(NAMES), len(catalogue)), np.float32)
+        n = len(catalogue)
+        if self._x.shape[1] != n:
+            self._x = np.zeros((len(self.names), n), np.float32)
+        x, scores = self._x, np.empty(n, np.float32)
         feature_matrix(
             x,
+            scores,
             history.recent,
             history.liked,
             history.contents,
-            catalogue.tags,
-            history.tags[: len(catalogue.tag_index)],
+            history.searched,
+            history.tag_slots,
+            history.tag_weights,
+            ranker.slopes,  # 0 for what is silent: it is 0 whenever the ranker learns
+            ranker.bias,
+            catalogue.offsets,
+            tables.alone,
             tables.engaged,
             tables.liked,
-            tables.log_liked,
-            tables.log_recent,
             tables.together,
             tables.liked_together,
             tables.followed,
+            catalogue.similarity,
+            catalogue.modal,
+            catalogue.tags,
         )
-        if self.silent:
-            x[self.silent] = 0
-        return x
+        if self._silent:
+            x[self._silent] = 0
+        if hidden:
+            # A copy: an array cannot grow while a view of it lives.
+            scores[np.array(hidden)] = -np.inf
+        return x, scores

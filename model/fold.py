@@ -6,6 +6,7 @@ No clock, no network, no randomness but what is seeded by (seed, event id): the 
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
+from math import log
 
 import msgspec
 import numpy as np
@@ -13,12 +14,11 @@ from numpy.typing import NDArray
 
 from model import profile as profiles
 from model.catalogue import Catalogue
-from model.encoding import Vectors
+from model.choosing import place
 from model.errors import Fatal
 from model.events import (
     Dismiss,
     Event,
-    Evidence,
     Forget,
     Impression,
     Interests,
@@ -26,12 +26,12 @@ from model.events import (
     ItemEvent,
     Recommendation,
     Search,
-    Topic,
     liking,
 )
-from model.explain import explain
-from model.features import CONTENT, NAMES, Features, History
-from model.kernels import place
+from model.explain import Explainer
+from model.features import Features, History
+from model.interests import topics
+from model.lists import best, diversify
 from model.profile import Profile, Reference, Shown, remember
 from model.ranker import SoftmaxRanker
 from model.tables import Fact, Tables
@@ -41,6 +41,8 @@ DAY_MS = 86_400_000
 COLD_USER = 5
 NEW_ITEM = 5
 FORMAT = 1
+MAX_SEARCHES = 50_000
+"""Vectors of searched words that are kept; those of a user who comes back are embedded anew."""
 Array = NDArray[np.float32]
 
 
@@ -57,6 +59,10 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Engagements between two messages about a user's interests; the first is always told."""
     mmr: float = 0.0
     """Diversity: 0 keeps the ranker's order, 1 looks at difference alone (Carbonell & Goldstein 1998)."""
+    reward_window_ms: int = 30 * 60 * 1000
+    """An engagement that names no list answers the newest one that was seen (impression) so shortly before."""
+    modalities: tuple[str, ...] = ()
+    """Vectors of items that count besides their text: "image", "audio", ...; one feature each."""
     without: frozenset[str] = frozenset()
     """Features silenced (ablation)."""
 
@@ -67,6 +73,19 @@ class Evaluation(msgspec.Struct, frozen=True):
     ranks: dict[str, int]
     cold_user: bool
     new_item: bool
+    log_loss: float = 0.0
+    """Minus the natural logarithm of the probability that the ranker gave the item."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An event that answers a list: what the user chose there, and what was shown and not chosen."""
+
+    recommendation: str
+    item: str
+    reward: bool
+    """The list held the item, and the event does not reject it."""
+    passed: list[str]
+    """The list's other items, best first: negatives for training."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -75,8 +94,8 @@ class Outcome(msgspec.Struct, frozen=True):
     recommendation: Recommendation | None = None
     interests: Interests | None = None
     evaluation: Evaluation | None = None
-    reward: bool | None = None
-    """Whether the list that the event answers held its item; None where it answers none that is remembered."""
+    answer: Answer | None = None
+    """None where the event answers no list that is remembered."""
     problem: str | None = None
 
 
@@ -93,26 +112,23 @@ class Fold:
 
     def __init__(self, settings: FoldSettings, dim: int, version: str, taxonomy: Taxonomy) -> None:
         self.settings, self.version, self.taxonomy = settings, version, taxonomy
-        silent = settings.without - {"content"} | (frozenset(CONTENT) if "content" in settings.without else frozenset())
-        unknown = silent - set(NAMES)
-        if unknown:
-            raise Fatal(f"no feature {sorted(unknown)}; there are: content, {', '.join(NAMES)}")
-        self.catalogue = Catalogue(dim)
+        self.catalogue = Catalogue(dim, modalities=settings.modalities)
         self.tables = Tables(self.catalogue.capacity)
-        self.features = Features(self.catalogue, self.tables, silent)
-        self.ranker = SoftmaxRanker(len(NAMES))
+        self.features = Features(self.catalogue, self.tables, settings.without)
+        self.ranker = SoftmaxRanker(len(self.features.names))
+        self._explainer = Explainer(self.features, self.ranker, settings.reasons)
         self.profiles: dict[str, Profile] = {}
         self.stream_ms = 0
         self.facts: list[Fact] = []
         self._hidden: dict[str, array[int]] = {}
         """Indices of what each user consumed: derived from the profile when missing, extended with it."""
         self.search_vectors: dict[str, Array] = {}
-        """Vectors of the words in users' histories, by text; dropped with the encoder version."""
+        """Vectors of the words in users' histories, by text, oldest first; belong to one encoder."""
 
     # -- items
 
     def put_item(self, item: Item, vector: Array) -> None:
-        """Add or replace an item; `vector` is its content's, shape (dim,)."""
+        """Add or replace an item; `vector` is its content's, shape (dim,). Raises as `Catalogue.put`."""
         if item.item not in self.catalogue.index:
             self._hidden.clear()  # a restored profile may have consumed it before it was known here
         self.catalogue.put(item, vector)
@@ -141,18 +157,17 @@ class Fold:
                 # Another user's same words are asked for again by `texts`.
                 self.search_vectors.pop(reference.text or "", None)
             return Outcome()
-        for text in self.texts(event):
-            self.search_vectors.setdefault(text, vectors[text])
         self.stream_ms = max(self.stream_ms, event.at_ms)
         profile = self.profiles.get(event.user)
         if profile is None:
             profile = self.profiles[event.user] = Profile()
+        self._keep(event, profile, vectors)
         profile.events += 1
         profile.last_ms = max(profile.last_ms, event.at_ms)
-        evaluation = reward = problem = None
+        evaluation = answer = problem = None
         told = False
         if isinstance(event, ItemEvent):
-            reward = self._reward(profile, event)
+            answer = self._answer(profile, event)
             if event.item not in self.catalogue.index:
                 problem = "unknown_item"
             elif isinstance(event, Dismiss):
@@ -164,21 +179,41 @@ class Fold:
             remember(profile.liked, Reference(event.id, event.at_ms, 1.0, text=event.text), profiles.LIKED)
             told = True
         elif isinstance(event, Impression):
-            return Outcome()
+            profile.lists = [
+                msgspec.structs.replace(shown, seen=True) if shown.id == event.recommendation else shown
+                for shown in profile.lists
+            ]
         interests = self._interests(event, profile) if told and profile.liked else None
         recommendation = self._list(event, profile) if event.lists else None
-        return Outcome(recommendation, interests, evaluation, reward, problem)
+        return Outcome(recommendation, interests, evaluation, answer, problem)
 
-    def _reward(self, profile: Profile, event: ItemEvent) -> bool | None:
+    def _keep(self, event: Event, profile: Profile, vectors: Mapping[str, Array]) -> None:
+        """Take over the vectors that an event needs; of those that it does not, the oldest make room."""
+        for text in self.texts(event):
+            self.search_vectors[text] = vectors[text]
+        surplus = len(self.search_vectors) - MAX_SEARCHES
+        if surplus > 0:
+            needed = {event.text if isinstance(event, Search) else None, *(r.text for r in profile.liked)}
+            for text in list(self.search_vectors)[: surplus + MAX_SEARCHES // 10]:
+                if text not in needed:
+                    del self.search_vectors[text]
+
+    def _answer(self, profile: Profile, event: ItemEvent) -> Answer | None:
         for shown in profile.lists:
-            if shown.id == event.recommendation:
-                return event.item in shown.items and not isinstance(event, Dismiss)
+            if event.recommendation is None:
+                age_ms = event.at_ms - shown.at_ms
+                answered = shown.seen and event.item in shown.items and 0 <= age_ms <= self.settings.reward_window_ms
+            else:
+                answered = shown.id == event.recommendation
+            if answered:
+                reward = event.item in shown.items and not isinstance(event, Dismiss)
+                return Answer(shown.id, event.item, reward, [item for item in shown.items if item != event.item])
         return None
 
     def _engage(self, profile: Profile, event: ItemEvent) -> Evaluation | None:
         item, weight = self.catalogue.index[event.item], liking(event)
         evaluation = None
-        if weight > 0 and event.item not in profile.consumed and item not in self.catalogue.unavailable:
+        if weight > 0 and event.item not in profile.consumed and self.catalogue.available(item):
             evaluation = self._score_then_learn(profile, event, item)
         if profile.day != event.at_ms // DAY_MS:
             profile.day, profile.day_engagements = event.at_ms // DAY_MS, 0
@@ -211,57 +246,29 @@ class Fold:
 
     def _count(self, fact: Fact) -> None:
         index = self.catalogue.index
-        item = index[fact.item]
-        self.tables.add(item, fact.liked, [index[i] for i in fact.before], [index[i] for i in fact.liked_before])
+        before = np.array([index[item] for item in fact.before], np.int64)
+        liked_before = np.array([index[item] for item in fact.liked_before], np.int64)
+        self.tables.add(index[fact.item], fact.liked, before, liked_before)
         self.facts.append(fact)
 
     def _like_tags(self, profile: Profile, item: int) -> None:
         """Let the affinity to tags fade by 5% and add the liked item's."""
-        affinity = self._tag_affinity(profile) * np.float32(0.95) + np.float32(0.05) * self.catalogue.tags[:, item]
-        values = affinity.tolist()
-        profile.tags = {tag: values[slot] for tag, slot in self.catalogue.tag_index.items() if values[slot] > 1e-4}
+        affinity = {tag: value * 0.95 for tag, value in profile.tags.items() if value > 1e-4}
+        for tag, weight in self.catalogue.tags_of[item].items():
+            affinity[tag] = affinity.get(tag, 0.0) + 0.05 * weight
+        profile.tags = affinity
 
-    def _tag_affinity(self, profile: Profile) -> Array:
-        affinity = np.zeros(self.catalogue.tags.shape[0], np.float32)
-        index = self.catalogue.tag_index
-        for tag, value in profile.tags.items():
-            if tag in index:
-                affinity[index[tag]] = value
-        return affinity
-
-    def _history(self, profile: Profile) -> History:
-        catalogue = self.catalogue
-        index = catalogue.index
-        recent = [index[r.item] for r in profile.recent if r.item in index]
-        liked = [index[r.item] for r in profile.liked if r.item in index][: profiles.HISTORY]
-        latest = profile.liked[: profiles.HISTORY]
-        if all(r.item in index for r in latest):
-            contents = catalogue.similarity.take(liked, axis=0)
-        else:
-            contents = np.zeros((len(latest), catalogue.capacity), np.float32)
-            for row, reference in zip(contents, latest, strict=True):
-                if reference.text is not None:
-                    np.dot(catalogue.vectors, self.search_vectors[reference.text], out=row)
-                elif reference.item in index:
-                    row[:] = catalogue.similarity[index[reference.item]]
-        return History(np.array(recent, np.int64), np.array(liked, np.int64), contents, self._tag_affinity(profile))
-
-    def _mask(self, scores: Array, user: str) -> Array:
-        """Give what cannot be shown to `user` a score of -inf, in place."""
+    def _scores(self, user: str, profile: Profile) -> tuple[Array, Array, History]:
+        """Return features and scores of all items, and the history that they were computed from."""
         hidden = self._hidden.get(user)
         if hidden is None:
-            index, consumed = self.catalogue.index, self.profiles[user].consumed
-            hidden = self._hidden[user] = array("q", [index[item] for item in consumed if item in index])
-        if hidden:
-            # A copy: an array cannot grow while a view of it lives.
-            scores[np.array(hidden)] = -np.inf
-        if self.catalogue.unavailable:
-            scores[list(self.catalogue.unavailable)] = -np.inf
-        return scores
+            index = self.catalogue.index
+            hidden = self._hidden[user] = array("q", [index[item] for item in profile.consumed if item in index])
+        history = self.features.history(profile, self.search_vectors)
+        return *self.features.scores(history, self.ranker, hidden), history
 
     def _score_then_learn(self, profile: Profile, event: Event, item: int) -> Evaluation:
-        x = self.features.matrix(self._history(profile))
-        scores = self._mask(self.ranker.score(x), event.user)
+        x, scores, _ = self._scores(event.user, profile)
         lot = zlib.crc32(f"{self.settings.seed}:{event.id}".encode()) / 2**32
         n = len(self.catalogue)
         ranks = {}
@@ -273,83 +280,46 @@ class Fold:
         ):
             above, equal = place(values, scores, item)
             ranks[name] = above + int(lot * equal)
-        evaluation = Evaluation(ranks, profile.engagements < COLD_USER, bool(self.tables.engaged[item] < NEW_ITEM))
-        self.ranker.learn(x, scores, item)
-        return evaluation
+        new = bool(self.tables.engaged[item] < NEW_ITEM)
+        probability = self.ranker.learn(x, scores, item)
+        return Evaluation(ranks, profile.engagements < COLD_USER, new, -log(max(probability, 1e-30)))
 
     # -- answers
 
+    def scores(self, user: str) -> Array:
+        """Return what every item scores for a user now, shape (items,); -inf for what would not be shown.
+
+        Nothing changes by it. The words in a restored history must have been seen by `apply`.
+        """
+        profile = self.profiles.get(user)
+        if profile is None:
+            history = self.features.history(Profile(), {})
+            return self.features.scores(history, self.ranker, ())[1]
+        return self._scores(user, profile)[1]
+
     def _list(self, event: Event, profile: Profile) -> Recommendation | None:
-        if not len(self.catalogue):
+        settings, catalogue = self.settings, self.catalogue
+        if not len(catalogue):
             return None
-        history = self._history(profile)
-        x = self.features.matrix(history)
-        scores = self._mask(self.ranker.score(x), event.user)
-        order = self._top(scores)
-        if not len(order):
+        x, scores, history = self._scores(event.user, profile)
+        chosen = order = best(scores, catalogue.ids, settings.length * (5 if settings.mmr else 1))
+        moved: dict[int, str] = {}
+        if settings.mmr and order:
+            chosen = diversify(order, scores, catalogue.similarity, settings.length, settings.mmr)
+            moved = {item: "diversity" for item, before in zip(chosen, order, strict=False) if item != before}
+        if not chosen:
             return None
-        chosen, moved = self._diversify(order, scores)
-        items = explain(self, x, scores, history, profile, chosen, moved)
+        items = self._explainer.slots(x, scores, history, chosen, moved)
         identity = f"{event.id}.r"
-        profile.lists.insert(0, Shown(identity, [self.catalogue.ids[i] for i in chosen]))
+        profile.lists.insert(0, Shown(identity, [catalogue.ids[i] for i in chosen], event.at_ms))
         del profile.lists[profiles.MAX_LISTS :]
         return Recommendation(
             identity, event.user, event.at_ms, event.id, self.version, self.ranker.steps, "greedy", items
         )
 
-    def _top(self, scores: Array) -> list[int]:
-        """Return the best items' indices, best first, exact ties by item id; longer than a list where MMR is on."""
-        count = self.settings.length * (5 if self.settings.mmr else 1)
-        if count < len(scores):
-            threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
-            pool = np.flatnonzero(scores >= max(threshold, np.finfo(np.float32).min))
-        else:
-            pool = np.flatnonzero(scores > -np.inf)
-        ids, values = self.catalogue.ids, scores[pool].tolist()
-        ranked = sorted(zip(values, pool.tolist(), strict=True), key=lambda pair: (-pair[0], ids[pair[1]]))
-        return [i for _, i in ranked[:count]]
-
-    def _diversify(self, order: list[int], scores: Array) -> tuple[list[int], dict[int, str]]:
-        """Return the list after maximal marginal relevance, and what moved whom (positions only, never scores)."""
-        length, trade = self.settings.length, self.settings.mmr
-        if not trade:
-            return order[:length], {}
-        low, high = float(scores[order[-1]]), float(scores[order[0]])
-        relevance = {i: (float(scores[i]) - low) / (high - low or 1.0) for i in order}
-        chosen: list[int] = []
-        nearest = dict.fromkeys(order, 0.0)
-        while len(chosen) < length and nearest:
-            best = max(nearest, key=lambda i: (1 - trade) * relevance[i] - trade * nearest[i])
-            chosen.append(best)
-            del nearest[best]
-            for i in nearest:
-                nearest[i] = max(nearest[i], float(self.catalogue.similarity[best, i]))
-        return chosen, {i: "diversity" for place, i in enumerate(chosen) if order[place] != i}
-
     def _interests(self, event: Event, profile: Profile) -> Interests:
-        index, catalogue = self.catalogue.index, self.catalogue
-        references = [r for r in profile.liked if r.text is not None or r.item in index]
-        vectors: Vectors = np.stack(
-            [
-                self.search_vectors[r.text] if r.text is not None else catalogue.vectors[index[r.item or ""]]
-                for r in references
-            ]
-        )
-        weights = np.array([r.weight for r in references], np.float32) * 0.9 ** np.arange(len(references))
-        parts = self.taxonomy.share(vectors) * (weights / weights.sum())[:, None]
-        total = parts.sum(axis=0)
-        strongest = np.argsort(-parts, axis=0, kind="stable")[:3]
-        shares = np.take_along_axis(parts, strongest, axis=0).astype(float).round(6).T.tolist()
-        sources, totals = strongest.T.tolist(), total.astype(float).round(6).tolist()
-        topics = []
-        for topic in np.argsort(-total, kind="stable").tolist():
-            evidence = [
-                Evidence(references[source].event, share)
-                for source, share in zip(sources[topic], shares[topic], strict=True)
-                if share > 0
-            ]
-            topics.append(Topic(self.taxonomy.names[topic], totals[topic], evidence))
-        return Interests(event.user, event.at_ms, self.version, topics)
+        found = topics(profile.liked, self.catalogue, self.search_vectors, self.taxonomy)
+        return Interests(event.user, event.at_ms, self.version, found)
 
     # -- state
 

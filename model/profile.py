@@ -26,6 +26,9 @@ class Shown(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     id: str
     items: list[str]
+    at_ms: int = 0
+    seen: bool = False
+    """An impression said so."""
 
 
 class Profile(msgspec.Struct):

@@ -6,7 +6,7 @@ The choice model is McFadden's conditional logit (1974); the step is AdaGrad (Du
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kernels import moments
+from model.choosing import softmax_step
 
 Array = NDArray[np.float32]
 
@@ -24,31 +24,22 @@ class SoftmaxRanker:
         self._fold()
 
     def _fold(self) -> None:
-        """Fold normalisation into the weights, so that scoring is one product."""
-        self.deviation = np.sqrt(self.variance + np.float32(1e-6))
-        self.slopes: Array = self.weights / self.deviation
-        self.bias = -float(self.slopes @ self.mean)
+        """Fold normalisation into the weights, so that scoring is one product: `slopes @ x + bias`."""
+        self.slopes: Array = self.weights / np.sqrt(self.variance + np.float32(1e-6))
+        self.bias = np.float32(-(self.slopes @ self.mean))
 
-    def score(self, features: Array) -> Array:
-        """Return scores, shape (n,), of features, shape (size, n)."""
-        scores: Array = self.slopes @ features + np.float32(self.bias)
-        return scores
+    def learn(self, features: Array, scores: Array, chosen: int) -> float:
+        """Take one step towards `chosen` and return the probability that it had before.
 
-    def learn(self, features: Array, scores: Array, chosen: int) -> None:
-        """Take one step towards `chosen`; candidates that could not be shown have a score of -inf."""
+        `features`, shape (size, n); `scores`, shape (n,), are theirs, -inf for what could not be shown.
+        """
         self.steps += 1
-        probabilities = np.exp(scores - scores.max())
-        probabilities /= probabilities.sum()
-        expected, mean, square = np.empty((3, len(self.weights)), np.float32)
-        moments(features, probabilities, expected, mean, square)
-        gradient = (features[:, chosen] - expected) / self.deviation
-        self.gradients += gradient * gradient
-        self.weights += self.rate * gradient / np.sqrt(self.gradients)
-        variance = square - mean * mean
+        odds = np.exp(scores - scores.max())
         pace = np.float32(max(1.0 / self.steps, 0.001))
-        self.mean += pace * (mean - self.mean)
-        self.variance += pace * (np.maximum(variance, 0) + (mean - self.mean) ** 2 - self.variance)
-        self._fold()
+        self.bias, probability = softmax_step(
+            features, odds, chosen, self.rate, pace, self.weights, self.mean, self.variance, self.gradients, self.slopes
+        )
+        return float(probability)
 
     def dump(self) -> tuple[int, bytes]:
         """Return the number of steps and the parameters as little-endian float32."""

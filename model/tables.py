@@ -2,14 +2,14 @@
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from model.catalogue import grown
-from model.kernels import count_pairs
+from model.kernels import count_pairs, refresh
 
 RECENT = 5000
 """Engagements in the window of recent popularity."""
@@ -34,25 +34,32 @@ class Tables:
         self.engaged = zeros(capacity, np.float32)
         self.liked = zeros(capacity, np.float32)
         self.recent = zeros(capacity, np.float32)
-        self.log_liked = zeros(capacity, np.float32)
-        self.log_recent = zeros(capacity, np.float32)
-        """log1p of `liked` and `recent`: computing them anew for every item would cost most of the fold."""
+        self.alone = zeros((6, capacity), np.float32)
+        """What is known of each item alone (`model.kernels.refresh`): computing it for every event would cost most."""
         self.window: deque[int] = deque()
         self.together = zeros((capacity, capacity), np.float32)
         """Engaged by one user within 10 engagements; symmetric."""
         self.liked_together = zeros((capacity, capacity), np.float32)
         self.followed = zeros((capacity, capacity), np.float32)
         """[a, b]: b came after a, weighed by 1 / distance, up to 3 steps."""
+        self._refresh(range(capacity))
+
+    def _refresh(self, items: Iterable[int]) -> None:
+        for item in items:
+            refresh(self.alone, self.engaged, self.liked, self.recent, item)
 
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` items."""
-        if capacity > len(self.engaged):
-            for name in ("engaged", "liked", "recent", "log_liked", "log_recent"):
+        known = len(self.engaged)
+        if capacity > known:
+            for name in ("engaged", "liked", "recent"):
                 setattr(self, name, grown(getattr(self, name), (capacity,)))
+            self.alone = grown(self.alone, (6, capacity))
+            self._refresh(range(known, capacity))
             for name in PAIRS:
                 setattr(self, name, grown(getattr(self, name), (capacity, capacity)))
 
-    def add(self, item: int, liked: bool, before: Sequence[int], liked_before: Sequence[int]) -> None:
+    def add(self, item: int, liked: bool, before: NDArray[np.int64], liked_before: NDArray[np.int64]) -> None:
         """Count one engagement; `before` are the user's earlier items, newest first."""
         self.engaged[item] += 1
         self.recent[item] += 1
@@ -60,19 +67,13 @@ class Tables:
         if len(self.window) > RECENT:
             oldest = self.window.popleft()
             self.recent[oldest] -= 1
-            self.log_recent[oldest] = np.log1p(self.recent[oldest])
-        self.log_recent[item] = np.log1p(self.recent[item])
-        count_pairs(
-            self.together,
-            self.followed,
-            self.liked_together,
-            item,
-            np.array(before, np.int64),
-            np.array(liked_before if liked else (), np.int64),
-        )
+            refresh(self.alone, self.engaged, self.liked, self.recent, oldest)
         if liked:
             self.liked[item] += 1
-            self.log_liked[item] = np.log1p(self.liked[item])
+        refresh(self.alone, self.engaged, self.liked, self.recent, item)
+        count_pairs(
+            self.together, self.followed, self.liked_together, item, before, liked_before if liked else liked_before[:0]
+        )
 
     def snapshot(self, ids: Sequence[str]) -> list[bytes]:
         """Return everything in compressed chunks, each well below 1 MB."""
@@ -109,8 +110,7 @@ class Tables:
                 for old in np.frombuffer(body[2], "<i4"):
                     self.window.append(int(place[old]))
                     self.recent[place[old]] += 1
-                np.log1p(self.liked, out=self.log_liked)
-                np.log1p(self.recent, out=self.log_recent)
+                self._refresh(range(len(self.engaged)))
             else:
                 name, start, lengths, columns, values = body
                 counts = np.frombuffer(lengths, "<i4")

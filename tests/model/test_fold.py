@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from model.errors import Fatal
+import model.fold
+from model.errors import BadEvent, Fatal
 from model.evaluate import judge, prepare, report, shuffled
 from model.events import (
     Click,
     Dismiss,
     Event,
     Forget,
+    Impression,
     Item,
     Rating,
     Recommendation,
@@ -20,7 +22,7 @@ from model.events import (
     encode,
 )
 from model.explain import sentence
-from model.fold import Fold, FoldSettings, Outcome
+from model.fold import Answer, Fold, FoldSettings, Outcome
 from tests.model.conftest import WordEncoder
 
 
@@ -138,7 +140,7 @@ def test_a_restored_fold_goes_on_as_if_never_stopped(items: list[Item], encoder:
         second.load_user(user, state)
     for expected, got in zip(whole[171:], run(second, encoder, events[171:]), strict=True):
         assert equal(expected.recommendation, got.recommendation)
-        assert expected.evaluation == got.evaluation
+        assert (expected.evaluation and expected.evaluation.ranks) == (got.evaluation and got.evaluation.ranks)
 
 
 def test_forget_erases(fold: Fold, encoder: WordEncoder) -> None:
@@ -153,14 +155,70 @@ def test_forget_erases(fold: Fold, encoder: WordEncoder) -> None:
 def test_an_answer_to_a_list_is_a_reward_or_not(fold: Fold, encoder: WordEncoder) -> None:
     shown = run(fold, encoder, clicks(30))[-1].recommendation
     assert shown is not None
-    taken, other = shown.items[0].item, next(i for i in fold.catalogue.ids if i not in {s.item for s in shown.items})
-    answers = [
+    held = [slot.item for slot in shown.items]
+    other = next(i for i in fold.catalogue.ids if i not in held)
+    events = [
         Click(id=f"a{n}", user=shown.user, at_ms=50_000 + n, item=item, recommendation=name)
-        for n, (item, name) in enumerate([(taken, shown.id), (other, shown.id), (other, "unheard-of")])
+        for n, (item, name) in enumerate([(held[0], shown.id), (other, shown.id), (other, "unheard-of")])
     ]
-    assert [o.reward for o in run(fold, encoder, answers)] == [True, False, None]
-    rejected = Dismiss(id="no", user=shown.user, at_ms=60_000, item=shown.items[1].item, recommendation=shown.id)
-    assert run(fold, encoder, [rejected])[0].reward is False
+    first, second, third = (outcome.answer for outcome in run(fold, encoder, events))
+    assert first == Answer(shown.id, held[0], True, held[1:])  # shown and not chosen, best first
+    assert second == Answer(shown.id, other, False, held)
+    assert third is None
+    rejected = Dismiss(id="no", user=shown.user, at_ms=60_000, item=held[1], recommendation=shown.id)
+    assert run(fold, encoder, [rejected])[0].answer == Answer(shown.id, held[1], False, [held[0], *held[2:]])
+
+
+def test_a_list_that_was_seen_is_answered_by_what_follows_in_the_reward_window(
+    items: list[Item], encoder: WordEncoder
+) -> None:
+    def answer(seen: bool, after_ms: int) -> Answer | None:
+        fold = prepare(items, encoder, FoldSettings(reward_window_ms=1000))
+        run(fold, encoder, clicks(30))
+        shown = run(fold, encoder, [Request(id="r", user="u1", at_ms=40_000)])[0].recommendation
+        assert shown is not None
+        if seen:
+            run(fold, encoder, [Impression(id="i", user="u1", at_ms=40_001, recommendation=shown.id)])
+        click = Click(id="c", user="u1", at_ms=40_000 + after_ms, item=shown.items[2].item)
+        return run(fold, encoder, [click])[0].answer
+
+    found = answer(seen=True, after_ms=900)
+    assert found is not None
+    assert found.reward
+    assert answer(seen=True, after_ms=1100) is None
+    assert answer(seen=False, after_ms=900) is None  # nobody says that the list was ever on a screen
+
+
+def test_a_modality_brings_alike_items_up_and_says_so(encoder: WordEncoder) -> None:
+    looks = {"red": [1.0, 0.0], "blue": [0.0, 1.0]}
+    items = [
+        Item(item=f"{look}{n}", title=f"thing{n}", vectors={"image": looks[look]}) for n in range(20) for look in looks
+    ]
+    fold = prepare(items, encoder, FoldSettings(modalities=("image",), reasons=20))
+    rng = np.random.default_rng(0)
+    users = {f"u{n}": ("red", "blue")[n % 2] for n in range(40)}
+    outcomes = [
+        run(fold, encoder, [Click(id=f"{user}-{n}", user=user, at_ms=n, item=f"{look}{rng.integers(20)}")])[0]
+        for n in range(4)
+        for user, look in users.items()
+    ]
+    lists = [one.recommendation for one in outcomes[-40:] if one.recommendation]
+    alike = [slot.item.startswith(users[one.user]) for one in lists for slot in one.items]
+    assert np.mean(alike) > 0.9
+    best = lists[0].items[0]
+    assert any(reason.feature == "image" and reason.contribution > 0 for reason in best.because)
+    assert "its image is like" in sentence(next(r for r in best.because if r.feature == "image"), {})
+    with pytest.raises(BadEvent, match="image of odd has 3 values, not 2"):
+        fold.put_item(Item(item="odd", vectors={"image": [1, 2, 3]}), encoder.encode(["odd"])[0])
+    assert "odd" not in fold.catalogue.index
+
+
+def test_words_searched_do_not_pile_up(fold: Fold, encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.fold, "MAX_SEARCHES", 50)
+    searches = [Search(id=f"s{n}", user=f"u{n % 40}", at_ms=n, text=f"words {n}") for n in range(300)]
+    outcomes = run(fold, encoder, searches)
+    assert len(fold.search_vectors) <= 50 + 40
+    assert all(outcome.recommendation for outcome in outcomes)
 
 
 def test_unknown_items_are_a_problem_not_an_error(fold: Fold, encoder: WordEncoder) -> None:
