@@ -56,12 +56,12 @@ check: $(STAMP) ## Lint, formatting, types, layer rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## Measure (reported, never asserted)
-	$(BIN)/python -m tests.bench
+bench: $(STAMP) ## Measure beside the usual way (reported, never asserted; ARGS="--help" says what can be chosen)
+	$(BIN)/python -m tests.bench $(ARGS)
 
-nightly: test ## Tests, the full evaluation, the benchmarks
+nightly: test ## Tests, the full evaluation, the benchmarks with a million events
 	$(BIN)/penchant evaluate
-	$(MAKE) bench
+	$(MAKE) bench ARGS="--events 1000000 --rounds 3 $(ARGS)"
 
 lock: $(STAMP) ## Pin requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --generate-hashes --all-extras --universal --python-version 3.11 \

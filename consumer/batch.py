@@ -83,9 +83,12 @@ class Work:
     lists: int = 0
     interests: int = 0
     foreign_keys: int = 0
+    """Events whose key is not their user."""
+    foreign_partitions: int = 0
+    """Events elsewhere than Kafka's usual partitioner puts their key."""
 
 
-Decoded = tuple[Source, PartitionState, Event | None]
+Decoded = tuple[Source, PartitionState, Event, int]
 
 
 def fold_poll(
@@ -94,8 +97,11 @@ def fold_poll(
     texts: Texts,
     settings: Settings,
     skip: Mapping[tuple[int, int], str],
+    places: Mapping[bytes, int] | None = None,
 ) -> Work:
-    """Fold the messages of those partitions that have a state; `skip` holds places that failed before, and why.
+    """Fold the messages of those partitions that have a state.
+
+    `skip` holds places that failed before, and why; `places` says on which partition a key belongs.
 
     Raises:
         FoldFailed: an event made the fold raise; restore the states, put its place into `skip`, fold again.
@@ -103,17 +109,15 @@ def fold_poll(
     work = Work()
     decoded = _decode(messages, states, settings, skip, work)
     wanted: list[str] = []
-    for _, state, event in decoded:
-        if event is not None:
-            wanted += state.fold.texts(event)
+    for _, state, event, _ in decoded:
+        wanted += state.fold.texts(event)
     if wanted:
         texts.need(wanted)
     outputs, folded, kinds, users_of = work.outputs, work.folded, work.kinds, work.users
+    timestamps_ms = work.timestamps_ms
     lists_topic, interests_topic = settings.recommendations_topic, settings.interests_topic
     newest: dict[bytes, int] = {}
-    for message, state, event in decoded:
-        if event is None:
-            continue
+    for message, state, event, timestamp_ms in decoded:
         partition = state.partition
         try:
             outcome = state.fold.apply(event, texts)
@@ -136,8 +140,11 @@ def fold_poll(
                 outputs.append((lists_topic, name, None))
         except Exception as error:
             raise FoldFailed(partition, message.offset(), error) from error
-        if message.key() != name:
+        key = message.key()
+        if key != name:
             work.foreign_keys += 1
+        if places is not None and key is not None and places[key] != partition:
+            work.foreign_partitions += 1
         kinds[event.kind] += 1
         folded[partition] += 1
         users_of.setdefault(partition, {})[user] = None
@@ -145,9 +152,9 @@ def fold_poll(
             work.problems[outcome.problem] += 1
         if outcome.evaluation is not None:
             work.evaluations.append(outcome.evaluation)
-        if outcome.reward is not None:
-            work.rewards["yes" if outcome.reward else "no"] += 1
-        work.timestamps_ms.append(message.timestamp()[1])
+        if outcome.answer is not None:
+            work.rewards["yes" if outcome.answer.reward else "no"] += 1
+        timestamps_ms.append(timestamp_ms)
     return work
 
 
@@ -191,5 +198,5 @@ def _decode(
             )
             work.outputs.append((settings.dead_letters_topic, key and key[:4096], encode(letter)))
         else:
-            decoded.append((message, state, event))
+            decoded.append((message, state, event, timestamp_ms))
     return decoded

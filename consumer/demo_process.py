@@ -19,9 +19,16 @@ def spawn(
     stack: ExitStack, arguments: list[str], log: Path, environment: dict[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
     """Start `penchant ARGUMENTS`, its output appended to `log`; it is stopped when the stack unwinds."""
+    return start(stack, ["consumer.cli", *arguments], log, environment)
+
+
+def start(
+    stack: ExitStack, module: list[str], log: Path, environment: dict[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start `python -m MODULE...`, otherwise as `spawn` does."""
     with log.open("ab") as out:
         child = subprocess.Popen(
-            dying_with_parent([sys.executable, "-m", "consumer.cli", *arguments]),
+            dying_with_parent([sys.executable, "-m", *module]),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

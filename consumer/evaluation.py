@@ -12,9 +12,11 @@ from rich.table import Table
 from consumer.shipped import shipped_bundle
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
-from model.evaluate import RANKERS, judge, prepare, report, shuffled
+from model.evaluate import RANKERS, Difference, Measured, difference, judge, prepare, report, shuffled
 from model.events import Event, Item
 from model.fold import FoldSettings
+
+Report = dict[str, dict[str, Measured]]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Run:
 
     bundle: Path | None = None
     without: frozenset[str] = frozenset()
+    """Features to silence in a second fold, which is compared with the whole one over the same events."""
     seed: int = 0
     ties: int | None = None
     """Seed of ties, where it differs from `seed`."""
@@ -31,7 +34,7 @@ class Run:
 
 
 def evaluate(items: Sequence[Item], events: Sequence[Event], run: Run) -> None:
-    """Run the fold over the events, print the table, write the report as JSON.
+    """Run the fold over the events, print the table, write the report as JSON; with `without`, a second fold, too.
 
     Raises:
         BadBundle: the bundle cannot be trusted.
@@ -39,15 +42,34 @@ def evaluate(items: Sequence[Item], events: Sequence[Event], run: Run) -> None:
     """
     console = Console(stderr=True)
     encoder = OnnxEncoder(Bundle.open(run.bundle or shipped_bundle(console)))
-    settings = FoldSettings(seed=run.seed if run.ties is None else run.ties, without=run.without)
+    seed = run.seed if run.ties is None else run.ties
+    settings = [FoldSettings(seed=seed)]
+    if run.without:
+        settings.append(FoldSettings(seed=seed, without=run.without))
     with console.status(f"embedding {len(items)} items"):
-        fold = prepare(items, encoder, settings)
+        folds = [prepare(items, encoder, each) for each in settings]
     if run.shuffle_labels:
         events = shuffled(events, run.seed)
     with Progress(console=console) as progress:
-        task = progress.add_task("events", total=len(events))
-        judged = judge(fold, events, encoder, lambda: progress.advance(task))
-    result = report(judged, run.seed)
+        task = progress.add_task("events", total=len(events) * len(folds))
+        judged = [judge(fold, events, encoder, lambda: progress.advance(task)) for fold in folds]
+    results = [report(each, run.seed) for each in judged]
+    Console().print(_table(results[0]))
+    plain: dict[str, object] = _plain(results[0])
+    if run.without:
+        gains = difference(judged[0], judged[1], run.seed)
+        Console().print(_comparison(results, gains, run.without))
+        plain["without"] = _plain(results[1])
+        plain["difference"] = {name: gain._asdict() for name, gain in gains.items()}
+    if run.output is not None:
+        run.output.write_text(json.dumps(plain, indent=1) + "\n")
+
+
+def _plain(result: Report) -> dict[str, object]:
+    return {name: {ranker: row._asdict() for ranker, row in rankers.items()} for name, rankers in result.items()}
+
+
+def _table(result: Report) -> Table:
     table = Table("targets", "ranker", "n", "HR@10", "95%", "NDCG@10", "MRR")
     for name, rankers in result.items():
         for ranker in RANKERS:
@@ -57,7 +79,23 @@ def evaluate(items: Sequence[Item], events: Sequence[Event], run: Run) -> None:
                 f"{row.ndcg_at_10:.4f}", f"{row.mrr:.4f}",
             )  # fmt: skip
         table.add_section()
-    Console().print(table)
-    if run.output is not None:
-        plain = {name: {ranker: row._asdict() for ranker, row in rankers.items()} for name, rankers in result.items()}
-        run.output.write_text(json.dumps(plain, indent=1) + "\n")
+    return table
+
+
+def _comparison(results: Sequence[Report], gains: dict[str, Difference], without: frozenset[str]) -> Table:
+    table = Table(
+        "targets", "measure", "full", "without", "difference", "95% (paired)", "relative",
+        title=f"Penchant with and without {', '.join(sorted(without))}",
+    )  # fmt: skip
+    for name, gain in gains.items():
+        full, silenced = (result[name]["penchant"] for result in results)
+        for measure, of_full, of_silenced, mean, ci95, relative in (
+            ("HR@10", full.hr_at_10, silenced.hr_at_10, gain.hr_at_10, gain.ci95_hr_at_10, gain.relative_hr_at_10),
+            ("NDCG@10", full.ndcg_at_10, silenced.ndcg_at_10, gain.ndcg_at_10, gain.ci95_ndcg_at_10,
+             gain.relative_ndcg_at_10),
+        ):  # fmt: skip
+            share = "" if relative is None else f"{relative:+.1%}"
+            bounds = "{:+.4f} to {:+.4f}".format(*ci95)
+            table.add_row(name, measure, f"{of_full:.4f}", f"{of_silenced:.4f}", f"{mean:+.4f}", bounds, share)
+        table.add_section()
+    return table

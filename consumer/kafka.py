@@ -16,6 +16,11 @@ TIMEOUT_SECONDS = 15.0
 logger = logging.getLogger("librdkafka")
 """Goes where the process's logs go (structlog renders it too)."""
 
+REFUSALS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION,
+    KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL,
+}  # fmt: skip
+
 OnError = Callable[[KafkaError], None]
 
 
@@ -97,6 +102,11 @@ def partitions_of(consumer: Consumer, topic: str) -> list[int]:
     if found.error is not None or not found.partitions:
         raise DependencyAway(f"topic {topic} is missing: 'penchant topics apply' creates it; waiting")
     return sorted(found.partitions)
+
+
+def refuses(error: KafkaError) -> bool:
+    """Say whether waiting is no use: no right to it, or another instance took our place."""
+    return bool(error.fatal()) or error.code() in REFUSALS
 
 
 def seek(consumer: Consumer, here: TopicPartition) -> None:

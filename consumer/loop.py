@@ -11,11 +11,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumer import kafka
 from consumer.assignment import Assignment
 from consumer.batch import FoldFailed, Texts, Vector, fold_poll
+from consumer.failures import Failures
 from consumer.http import Health
 from consumer.metrics import Metrics
+from consumer.murmur2 import Places
+from consumer.reach import Reach
+from consumer.restoring import prove_membership, restored
 from consumer.settings import Settings
-from consumer.state import FORMAT, PartitionState, Position, restore
-from consumer.tables import ItemsTable, read_table
+from consumer.state import PartitionState
+from consumer.tables import ItemsTable
 from consumer.transaction import Aborted, Produce, Transactions
 from model.encoding import Encoder
 from model.errors import DependencyAway, Fatal
@@ -25,10 +29,6 @@ from model.fold import Fold
 log = structlog.get_logger("penchant.loop")
 IDLE_SECONDS = 0.1
 AWAY_SECONDS = 1.0
-FATAL_CODES = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION,
-    KafkaError.FENCED_INSTANCE_ID,
-}  # fmt: skip
 
 
 class Loop:
@@ -46,12 +46,14 @@ class Loop:
         self._pending: set[int] = set()
         """Assigned, not yet restored; paused meanwhile."""
         self._assignment = Assignment()
-        self._skip: dict[tuple[int, int], str] = {}
-        self._away = ""
-        self._all_down = self._started = self._assigned = self._warned = self._idle = False
-        self._consumer: Consumer = kafka.group_consumer(settings, self._on_error)
-        self._table = ItemsTable(settings, self._on_error, self._beat)
-        self._transactions = Transactions(settings, self._on_error, self._beat)
+        self._failures = Failures(settings.max_failures)
+        self._places = Places(1)
+        self._started = self._assigned = False
+        self._warned: set[str] = set()
+        self._reach = reach = Reach(settings, health)
+        self._consumer: Consumer = kafka.group_consumer(settings, reach.on_error)
+        self._table = ItemsTable(settings, reach.on_error, self._beat)
+        self._transactions = Transactions(settings, reach.on_error)
 
     def run(self) -> None:
         """Turn until `stop` is set; raises `Fatal`. What is in memory is then committed."""
@@ -59,7 +61,7 @@ class Loop:
             try:
                 self.turn()
             except DependencyAway as away:
-                self._say_away(str(away))
+                self._reach.away(str(away))
                 self.stop.wait(AWAY_SECONDS)
 
     def close(self) -> None:
@@ -72,22 +74,22 @@ class Loop:
     def turn(self) -> int:
         """Do one poll's work, and return how many events were committed; raises `DependencyAway`, `Fatal`."""
         self._beat()
+        if self._reach.answers(self._consumer):
+            if not self._started:
+                self._start()
+            for partition in sorted(self._pending):
+                self._restore(partition)
         if not self._started:
-            self._start()
-        for partition in sorted(self._pending):
-            self._restore(partition)
+            return 0
         self._take_items(self._table.poll())
-        messages = self._consume()
+        messages = self._consume()  # also where Kafka is away: it is where the group's news come in
         self._settle()
         if messages:
             self._fold(messages)
-        elif self._all_down:
-            self._probe()
-        if self._away and not self._all_down:
-            log.info("kafka is back")
-            self._away = ""
-        ready = self._assigned and not self._pending and not self._away
-        self.health.say(ready, "ready" if ready else self._away or "waiting for partitions")
+        self._reach.turned()
+        lacking = "restoring" if self._pending else "" if self._assigned else "waiting for partitions"
+        why = self._reach.why or lacking
+        self.health.say(not why, why or "ready")
         return len(messages)
 
     def _start(self) -> None:
@@ -99,29 +101,11 @@ class Loop:
         self._started = True
         log.info("reading", topic=self.settings.events_topic, items=len(self._items))
 
-    def _on_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._all_down = True
-
     # -- steps of a turn
 
     def _beat(self) -> None:
         self.health.turn()
         self.metrics.heartbeat.set(time.time())
-
-    def _say_away(self, why: str) -> None:
-        self.health.say(False, why)
-        if not self._away:
-            log.warning("kafka is away", why=why)
-        self._away = why
-
-    def _probe(self) -> None:
-        self._say_away(f"no broker of {self.settings.bootstrap} answers; waiting")
-        try:
-            self._consumer.list_topics(self.settings.events_topic, timeout=AWAY_SECONDS)
-            self._all_down = False
-        except KafkaException:
-            return
 
     def _consume(self) -> list[Message]:
         consumer, count = self._consumer, self.settings.poll_events
@@ -138,12 +122,10 @@ class Loop:
                     f"events of partition {message.partition()} are gone before they were read ({error.str()}): "
                     "start over with a new app_id, and let the topic keep them longer"
                 )
-            elif error.fatal() or error.code() in FATAL_CODES:
+            elif kafka.refuses(error):
                 raise Fatal(f"Kafka refuses ({error.str()}); check rights, and that every instance has its own ordinal")
-            else:
+            elif not self._reach.why:
                 log.warning("kafka", error=error.str())
-        if good:
-            self._all_down = False
         return good
 
     def _settle(self) -> None:
@@ -165,37 +147,30 @@ class Loop:
             self._pending.add(partition)
 
     def _restore(self, partition: int) -> None:
-        settings, here = self.settings, TopicPartition(self.settings.events_topic, partition)
+        settings, here, reach = self.settings, TopicPartition(self.settings.events_topic, partition), self._reach
         try:
-            committed = self._consumer.committed([here], timeout=kafka.TIMEOUT_SECONDS)[0]
-            if committed.error is not None:
-                raise KafkaException(committed.error)
-            table, count = read_table(settings, settings.state_topic, partition, self._on_error, self._beat)
+            # First, so that nothing of a producer given up can still be committed behind the restored state's back.
+            if self._transactions.was_fenced:
+                prove_membership(self._consumer, here)
+            self._transactions.open()
+            count = len(kafka.partitions_of(self._consumer, settings.events_topic))
+            if count != self._places.partitions:
+                self._places = Places(count)
             fold = self._new_fold()
             for item, vector in self._items.values():
                 fold.put_item(item, vector)
-            state = restore(partition, fold, table)
-            decisions = {"bundle": self.encoder.version, "settings": settings.outcome_hash()}
-            if state is None:
-                if committed.offset >= 0:
-                    raise Fatal(
-                        f"partition {partition} has offsets of {settings.app_id} but no state in "
-                        f"{settings.state_topic}: use a new app_id"
-                    )
-                low, high = self._consumer.get_watermark_offsets(here, timeout=kafka.TIMEOUT_SECONDS)
-                offset = low if settings.start == "earliest" else high
-                state = PartitionState(partition, fold, Position(FORMAT, offset, 0, "", [], ""))
-            elif committed.offset != state.position.offset:
-                log.warning("offsets differ from the state's, which count", partition=partition)
-            state.position = msgspec.structs.replace(state.position, **decisions)
+            state, records = restored(settings, self._consumer, here, fold, reach.on_error, self._beat)
+            state.position = msgspec.structs.replace(
+                state.position, bundle=self.encoder.version, settings=settings.outcome_hash()
+            )
             here.offset = state.position.offset
             kafka.seek(self._consumer, here)
         except KafkaException as exception:
             raise DependencyAway(f"partition {partition} not restored ({exception.args[0].str()}); waiting") from None
         self.states[partition] = state
         self._pending.discard(partition)
-        self.metrics.restored_records.inc(count)
-        log.info("restored", partition=partition, offset=here.offset, records=count, users=len(fold.profiles))
+        self.metrics.restored_records.inc(records)
+        log.info("restored", partition=partition, offset=here.offset, records=records, users=len(fold.profiles))
 
     def _take_items(self, changed: dict[str, Item | None]) -> None:
         for reason in self._table.bad:
@@ -218,10 +193,9 @@ class Loop:
     def _fold(self, messages: list[Message]) -> None:
         settings, states = self.settings, self.states
         try:
-            work = fold_poll(messages, states, self._texts, settings, self._skip)
+            work = fold_poll(messages, states, self._texts, settings, self._failures.skip, self._places)
         except FoldFailed as failed:
-            log.error("the fold failed; the event goes to the dead letters", place=failed.place, exc_info=failed)
-            self._skip[failed.place] = str(failed)
+            self._failures.note(failed)
             there = {message.partition() for message in messages}
             self._discard([partition for partition in sorted(states) if partition in there])
             return
@@ -245,7 +219,19 @@ class Loop:
         except DependencyAway:
             self._discard(sorted(work.offsets))  # the fold is ahead of what is committed
             raise
+        self._reach.answered()
         self.metrics.committed(work, self._texts, sum(len(state.fold.profiles) for state in states.values()))
-        if work.foreign_keys and not self._warned:
-            self._warned = True
-            log.warning("events whose key is not their user: one user may be on two partitions, half known on each")
+        self._failures.committed(work.folded.total(), states, self._pending)
+        if work.foreign_keys:
+            self._warn("events whose key is not their user: one user may be on two partitions, half known on each")
+        if work.foreign_partitions:
+            self._warn(
+                "events on another partition than murmur2 puts their key (a producer's partitioner differs, or "
+                "partitions were added): one user may be on two partitions, half known on each"
+            )
+
+    def _warn(self, what: str) -> None:
+        """Say it, once in this process's life."""
+        if what not in self._warned:
+            self._warned.add(what)
+            log.warning(what)

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter as Tally
+from collections.abc import Mapping
 from math import log2
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from consumer.batch import Texts, Work
 
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+GAINS = [1 / log2(rank + 2) for rank in range(10)]
+"""What a place in the list is worth to NDCG@10."""
 
 
 class Metrics:
@@ -20,6 +23,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = r = registry or CollectorRegistry()
+        self._children: dict[tuple[Counter, str], Counter] = {}
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"penchant_{name}", text, labels, registry=r)
@@ -29,6 +33,7 @@ class Metrics:
         self.problems = counter("problems", "Events folded with a problem", "problem")
         self.bad_items = counter("bad_items", "Item records that can never be handled", "reason")
         self.foreign_keys = counter("foreign_keys", "Events whose key is not their user")
+        self.foreign_partitions = counter("foreign_partitions", "Events elsewhere than murmur2 puts their key")
         self.recommendations = counter("recommendations", "Lists committed")
         self.interests = counter("interests", "Interests committed")
         self.evaluated = counter("evaluated", "Events ranked before they were learnt from")
@@ -49,23 +54,31 @@ class Metrics:
         self.model = Info("penchant_model", "The bundle that serves", registry=r)
         self.build = Info("penchant_build", "This program", registry=r)
 
-    def evaluation(self, evaluation: Evaluation) -> None:
-        """Count one evaluated event for every ranker; rank -1 is a miss."""
-        self.evaluated.inc()
-        for ranker, rank in evaluation.ranks.items():
-            if 0 <= rank < 10:
-                self.hits.labels(ranker).inc()
-                self.ndcg_sum.labels(ranker).inc(1 / log2(rank + 2))
+    def evaluation(self, *evaluations: Evaluation) -> None:
+        """Count evaluated events for every ranker; rank -1 is a miss."""
+        hits: Tally[str] = Tally()
+        gains: dict[str, float] = {}
+        for evaluation in evaluations:
+            for ranker, rank in evaluation.ranks.items():
+                if 0 <= rank < 10:
+                    hits[ranker] += 1
+                    gains[ranker] = gains.get(ranker, 0.0) + GAINS[rank]
+        self.evaluated.inc(len(evaluations))
+        self.tally(self.hits, hits)
+        self.tally(self.ndcg_sum, gains)
 
-    def tally(self, counter: Counter, counts: "Tally[str]") -> None:
+    def tally(self, counter: Counter, counts: Mapping[str, float]) -> None:
         """Add counts by label."""
         for label, count in counts.items():
-            counter.labels(label).inc(count)
+            child = self._children.get((counter, label))
+            if child is None:
+                child = self._children[counter, label] = counter.labels(label)
+            child.inc(count)
 
     def committed(self, work: "Work", texts: "Texts", users: int) -> None:
         """Count what a transaction committed."""
         now = time.time()
-        self.transactions.labels("committed").inc()
+        self.tally(self.transactions, {"committed": 1})
         self.tally(self.events, work.kinds)
         self.tally(self.dead_letters, work.dead)
         self.tally(self.problems, work.problems)
@@ -73,10 +86,11 @@ class Metrics:
         self.recommendations.inc(work.lists)
         self.interests.inc(work.interests)
         self.foreign_keys.inc(work.foreign_keys)
-        for evaluation in work.evaluations:
-            self.evaluation(evaluation)
+        self.foreign_partitions.inc(work.foreign_partitions)
+        self.evaluation(*work.evaluations)
+        observe = self.event_to_commit.observe
         for timestamp_ms in work.timestamps_ms:
-            self.event_to_commit.observe(max(0.0, now - timestamp_ms / 1000))
+            observe(max(0.0, now - timestamp_ms / 1000))
         self.encoder_texts.inc(texts.embedded)
         self.encoder_cache_hits.inc(texts.known)
         texts.embedded = texts.known = 0

@@ -1,9 +1,10 @@
 """Real events into Kafka, as if they happened now: flat out, at a rate, or at N times their own speed."""
 
+import json
 import random
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,11 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from model.errors import DependencyAway, PenchantError
-from model.events import Event, Item, Review, Search, encode
+from model.errors import BadEvent, DependencyAway, PenchantError
+from model.events import Event, Item, Review, Search, decode_event, encode
 
 CONNECT_SECONDS = 10.0
 FLUSH_SECONDS = 60.0
+TICK_SECONDS = 0.005
+"""A paced replay sleeps at least so long at a time: to wait for less burns a core that the others need."""
+STATE_MS = 50
+"""How often the producer says whether it has its id."""
 Properties = Mapping[str, str | int | float | bool]
 _WORDS = """
 about after air all animal answer back before best big black blue boat book boy bread bring build car child
@@ -109,16 +114,14 @@ def send_events(
     for name, value in (("speed", speed), ("rate", rate)):
         if value is not None and value <= 0:
             raise PenchantError(f"--{name} must be above 0")
-    out = _Out(bootstrap, kafka or {})
+    out = _Out(bootstrap, kafka or {}, paced=rate is not None or speed is not None)
     out.connect(topic)
     start, told = time.monotonic(), 0
     for number, event in enumerate(events):
-        due = 0.0
         if rate is not None:
-            due = number / rate
+            out.wait_until(start + number / rate)
         elif speed is not None:
-            due = (event.at_ms - events[0].at_ms) / 1000 / speed
-        out.wait_until(start + due)
+            out.wait_until(start + (event.at_ms - events[0].at_ms) / 1000 / speed)
         out.send(topic, event.user, encode(event))
         if progress is not None and number - told >= 500:
             progress(number - told)
@@ -130,27 +133,34 @@ def send_events(
 
 
 class _Out:
-    """A producer that waits while its queue is full, and says so if anything was not delivered."""
+    """An idempotent producer that waits while its queue is full, and says so if anything was not delivered.
 
-    def __init__(self, bootstrap: str, kafka: Properties) -> None:
+    `paced`: records leave at once; else they gather for a few milliseconds, which is faster in all.
+    """
+
+    def __init__(self, bootstrap: str, kafka: Properties, *, paced: bool = False) -> None:
         self._failed: KafkaError | None = None
+        self._fatal: KafkaError | None = None
+        self._ready = False
         self._producer = Producer(
             {
                 **kafka,
                 "bootstrap.servers": bootstrap,
                 "partitioner": "murmur2_random",  # Java's: one user, one partition, whoever produces
                 "acks": "all",
-                # One request at a time keeps the order. Not idempotence: the first records would sit in the queue for
-                # most of a second, already stamped, until the producer has its id.
-                "max.in.flight.requests.per.connection": 1,
-                "linger.ms": 5,
+                "enable.idempotence": True,  # order and no doubles, with several requests under way
+                "max.in.flight.requests.per.connection": 5,
+                "linger.ms": 0 if paced else 5,
                 "delivery.timeout.ms": int(FLUSH_SECONDS * 1000),
+                "statistics.interval.ms": STATE_MS,
+                "stats_cb": self._state,
+                "error_cb": self._error,
                 "on_delivery": self._delivered,
             }
         )
 
     def connect(self, topic: str) -> None:
-        """Learn where the topic lives, so that no record waits for that."""
+        """Learn where the topic lives and get the producer's id: records must not wait for either, already stamped."""
         try:
             found = self._producer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
         except KafkaException as error:
@@ -159,6 +169,15 @@ class _Out:
             ) from None
         if found.error is not None:
             raise DependencyAway(f"topic {topic}: {found.error.str()}; 'penchant topics apply' creates it")
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while not self._ready:
+            self._producer.poll(STATE_MS / 1000)
+            if self._fatal is not None:
+                raise DependencyAway(
+                    f"Kafka gives no producer id ({self._fatal.str()}); has this user the right to write?"
+                )
+            if time.monotonic() > deadline:
+                raise DependencyAway(f"Kafka gave no producer id within {CONNECT_SECONDS:.0f} s; is the broker well?")
 
     def send(self, topic: str, key: str, value: bytes) -> None:
         while True:
@@ -172,13 +191,24 @@ class _Out:
             return
 
     def wait_until(self, due: float) -> None:
+        """Return when `due` (`time.monotonic`) is there or just over; what became due in one tick goes out together."""
         while (left := due - time.monotonic()) > 0:
-            self._producer.poll(min(left, 0.1))
+            # Not poll(left): librdkafka counts in whole milliseconds, and to wait for zero of them is to spin.
+            time.sleep(min(max(left, TICK_SECONDS), 0.1))
+            self._producer.poll(0)
 
     def close(self) -> None:
         if self._producer.flush(FLUSH_SECONDS):
             raise DependencyAway("Kafka took too long to accept the events; is the broker alive?")
         self._check()
+
+    def _state(self, statistics: str) -> None:
+        # The only way in which librdkafka tells that an idempotent producer can send.
+        self._ready = self._ready or json.loads(statistics).get("eos", {}).get("idemp_state") == "Assigned"
+
+    def _error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = self._fatal or error
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
         self._failed = self._failed or error
@@ -206,6 +236,22 @@ class Replay:
     seed: int = 0
     kafka: Properties = field(default_factory=dict)
     """Properties of librdkafka: TLS, SASL, ..."""
+    decode: Callable[[bytes | None, int | None], Event] = decode_event
+    """How serve reads events; a `[mapping]` reads other JSON than what a replay writes."""
+
+    def check(self, event: Event) -> None:
+        """Raise `PenchantError` unless serve would read the event as it is written."""
+        fault = ""
+        try:
+            if self.decode(encode(event), int(time.time() * 1000)) != event:
+                fault = "serve would read other events than these"
+        except BadEvent as error:
+            fault = f"serve would dead-letter them ({error.reason}: {error.detail})"
+        if fault:
+            raise PenchantError(
+                f"a replay writes Penchant's own JSON, but the settings have a [mapping] for another: {fault}; "
+                "replay with settings and topics of their own, or only the catalogue (--only items)"
+            )
 
     def select(self, events: Iterable[Event]) -> list[Event]:
         """Return the events to send, in order."""
@@ -221,6 +267,8 @@ def run(job: Replay) -> str:
     if job.only not in ("items", "events", "both"):
         raise PenchantError("--only takes items, events or both")
     items, events = load(job.source)
+    if job.only != "items" and events:
+        job.check(events[0])
     said = []
     if job.only != "events":
         send_items(job.bootstrap, job.items_topic, items, job.kafka)

@@ -85,7 +85,7 @@ def set_up_logs() -> None:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, last]))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("librdkafka").setLevel(logging.ERROR)  # what matters of it, the loop says
+    logging.getLogger("librdkafka").setLevel(logging.CRITICAL + 1)  # the loop says what matters of it, once
 
 
 if __name__ == "__main__":

@@ -4,15 +4,39 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from consumer.mapping import Mapping
 from model.errors import Fatal
 from model.events import Event, decode_event
+
+_MILLISECONDS = range(10**11, 10**13)
+"""1973 to 2286: what is below was meant as seconds, what is above as micro- or nanoseconds."""
+
+
+def _start(value: object) -> object:
+    """Return `earliest`, `latest` or milliseconds since 1970; raises `ValueError`."""
+    if isinstance(value, str):
+        value = value.strip()
+        if value in ("earliest", "latest"):
+            return value
+        with suppress(ValueError):  # told below
+            value = int(value) if value.lstrip("-").isdecimal() else datetime.fromisoformat(value)
+    if isinstance(value, datetime):  # TOML has times of its own
+        if value.tzinfo is None:
+            raise ValueError("a time needs its zone (2026-11-24T00:00:00Z)")
+        value = int(value.timestamp() * 1000)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("takes earliest, latest, a time (2026-11-24T00:00:00Z) or milliseconds since 1970")
+    if value not in _MILLISECONDS:
+        raise ValueError("takes milliseconds since 1970, from 1973 on")
+    return value
 
 
 class Settings(BaseSettings):
@@ -29,16 +53,19 @@ class Settings(BaseSettings):
     items_topic: str = Field(default="items", min_length=1)
     bundle: Path = Path("models/current")
     taxonomy: Path | None = None
-    start: Literal["earliest", "latest"] = "earliest"
-    """Where to begin, if there are neither offsets nor state."""
+    start: Annotated[Literal["earliest", "latest"] | int, BeforeValidator(_start)] = "earliest"
+    """Where to begin, if there are neither offsets nor state: there, or at the first event since a time (ISO 8601
+    with its zone, or milliseconds since 1970)."""
     poll_events: int = Field(default=1000, ge=1, le=2000)
     """At most so many events a transaction."""
-    linger_seconds: float = Field(default=0.005, ge=0, le=5)
-    """How long to wait for more events once there is one."""
+    linger_seconds: float = Field(default=0.0, ge=0, le=5)
+    """How long to wait for more events once there is one. While a transaction commits, events gather anyway."""
     snapshot_every: int = Field(default=20_000, ge=1)
     """Events between two snapshots of a partition's shared tables."""
     delta_ring: int = Field(default=4096, ge=8)
     """Keys that deltas go round on; snapshots come at least every half of it."""
+    max_failures: int = Field(default=10, ge=0)
+    """So many events close together (100) may make the fold fail and become dead letters; then it stops."""
     cached_texts: int = Field(default=50_000, ge=1)
     length: int = Field(default=10, ge=1, le=200)
     reasons: int = Field(default=3, ge=0, le=20)
@@ -135,5 +162,6 @@ def _advice(error: ValidationError) -> str:
         elif wrong["type"] == "extra_forbidden":
             said.append(f"there is no setting {name!r} (settings are: {', '.join(sorted(Settings.model_fields))})")
         else:
-            said.append(f"{name} (or PENCHANT_{name.upper()}): {wrong['msg']}, not {wrong['input']!r}"[:300])
+            what = wrong["msg"].removeprefix("Value error, ")
+            said.append(f"{name} (or PENCHANT_{name.upper()}): {what}, not {wrong['input']!r}"[:300])
     return "settings: " + "; ".join(said)

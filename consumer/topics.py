@@ -17,6 +17,8 @@ ANSWER_SECONDS = 5.0
 TIMEOUT_SECONDS = 10.0
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+SYNCED = "min.insync.replicas"
+"""How many copies must have a record before its write is confirmed; where that is more than there are, none ever is."""
 
 _SILENT = logging.Logger("penchant.topics", logging.CRITICAL + 1)  # what goes wrong is raised, not logged
 
@@ -30,6 +32,8 @@ class Topic:
     name: str
     partitions: int
     configs: dict[str, str]
+    replication: int = 1
+    """Copies of every record."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,10 @@ class Difference:
     def __str__(self) -> str:
         if self.found is None:
             settings = ", ".join(f"{name}={value}" for name, value in sorted(self.topic.configs.items()))
-            return f"+ {self.topic.name}: missing; {self.topic.partitions} partitions, {settings}"
+            return (
+                f"+ {self.topic.name}: missing; partitions={self.topic.partitions}, "
+                f"replication factor={self.topic.replication}, {settings}"
+            )
         return f"! {self.topic.name}: {self.setting} is {self.found}, should be {self.wanted}; left as it is"
 
 
@@ -58,11 +65,12 @@ def wanted(
 ) -> list[Topic]:
     """Return every topic of `app_id`; with 3 or more replicas a write needs all but one of them."""
     compacted = {"max.compaction.lag.ms": str(DAY_MS), "segment.ms": str(6 * HOUR_MS)}
-    durable = {"min.insync.replicas": str(max(1, replication - 1))}
+    durable = {SYNCED: str(max(1, replication - 1))}
 
     def topic(name: str, policy: str, count: int = partitions, **more: str) -> Topic:
         configs = {"cleanup.policy": policy, **durable, **(compacted if "compact" in policy else {})}
-        return Topic(name, count, configs | {key.replace("_", "."): value for key, value in more.items()})
+        configs |= {key.replace("_", "."): value for key, value in more.items()}
+        return Topic(name, count, configs, replication)
 
     return [
         topic(events, "delete", retention_ms=str(30 * DAY_MS)),
@@ -105,14 +113,20 @@ def differences(client: AdminClient, topics: list[Topic]) -> list[Difference]:
     resources = {topic.name: ConfigResource(ResourceType.TOPIC, topic.name) for topic in found}
     answers = client.describe_configs(list(resources.values()), request_timeout=TIMEOUT_SECONDS) if found else {}
     for topic in found:
-        count = len(there[topic.name].partitions)
-        if count != topic.partitions:
-            result.append(Difference(topic, "partitions", str(topic.partitions), str(count)))
+        partitions = there[topic.name].partitions.values()
+        if len(partitions) != topic.partitions:
+            result.append(Difference(topic, "partitions", str(topic.partitions), str(len(partitions))))
+        copies = sorted({len(partition.replicas) for partition in partitions})
+        if copies != [topic.replication]:
+            said = " and ".join(str(count) for count in copies)
+            result.append(Difference(topic, "replication factor", str(topic.replication), said))
         configs = answers[resources[topic.name]].result()
         for name, value in topic.configs.items():
             actual = str(configs[name].value) if name in configs else "unknown"
             if set(actual.split(",")) != set(value.split(",")):
                 result.append(Difference(topic, name, value, actual))
+            if name == SYNCED and copies and actual.isdecimal() and int(actual) > copies[0]:
+                result.append(Difference(topic, name, f"at most {copies[0]}, or no write succeeds", actual))
     # The changelog of a partition lives in the partition of the same number.
     state, events = topics[-1].name, topics[0].name
     if state in there and events in there and len(there[state].partitions) != len(there[events].partitions):
@@ -120,11 +134,14 @@ def differences(client: AdminClient, topics: list[Topic]) -> list[Difference]:
     return result
 
 
-def create(client: AdminClient, topics: list[Topic], *, replication: int = 1) -> list[str]:
-    """Create the topics that are missing, change none; return the names of the created."""
+def create(client: AdminClient, topics: list[Topic]) -> list[str]:
+    """Create the topics that are missing, change none; return the names of the created.
+
+    Raises `Fatal` where Kafka refuses: no permission, more replicas than brokers, ...
+    """
     there = client.list_topics(timeout=TIMEOUT_SECONDS).topics
     missing = [
-        NewTopic(topic.name, topic.partitions, replication, config=dict(topic.configs))
+        NewTopic(topic.name, topic.partitions, topic.replication, config=dict(topic.configs))
         for topic in topics
         if topic.name not in there
     ]
@@ -158,12 +175,10 @@ def plan(bootstrap: str, app_id: str, topics: list[Topic], properties: Propertie
     return [*changes, "", "Where the broker checks permissions, 'serve' needs (kafka-acls.sh):", *acls(app_id, topics)]
 
 
-def apply(
-    bootstrap: str, topics: list[Topic], *, replication: int = 1, properties: Properties | None = None
-) -> list[str]:
+def apply(bootstrap: str, topics: list[Topic], properties: Properties | None = None) -> list[str]:
     """Create what is missing; return lines to print: what was created, what differs and was left."""
     client = admin(bootstrap, properties)
-    created = create(client, topics, replication=replication)
+    created = create(client, topics)
     names = set(created)
     left = [difference for difference in differences(client, topics) if difference.topic.name not in names]
     lines = [f"+ {name}: created" for name in created] + [str(difference) for difference in left]

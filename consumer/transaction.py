@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -9,7 +10,7 @@ from consumer import kafka
 from consumer.settings import Settings
 from model.errors import DependencyAway, Fatal
 
-COMMIT_SECONDS = 60.0
+REFUSED = {KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
 
 Produce = tuple[str, bytes | None, bytes | None, int]
 """Topic, key, value (None: tombstone), partition (-1: by key)."""
@@ -22,10 +23,12 @@ class Aborted(Exception):
 class Transactions:
     """One transactional producer, replaced where it can no longer be trusted."""
 
-    def __init__(self, settings: Settings, on_error: kafka.OnError, beat: Callable[[], None]) -> None:
-        self._settings, self._on_error, self._beat = settings, on_error, beat
+    def __init__(self, settings: Settings, on_error: kafka.OnError) -> None:
+        self._settings, self._on_error = settings, on_error
         self._producer: Producer = kafka.producer(settings, on_error)
         self._open = False
+        self.was_fenced = False
+        """By the coordinator, as it took too long, or by a successor: to be found out before the next `open`."""
 
     def open(self) -> None:
         """Fence off whoever had our id, end what it left open; raises `DependencyAway`, `Fatal`."""
@@ -35,15 +38,23 @@ class Transactions:
             self._producer.init_transactions(kafka.TIMEOUT_SECONDS)
         except KafkaException as exception:
             error = exception.args[0]
-            self._refuse(error)
-            self._producer = kafka.producer(self._settings, self._on_error)
+            if error.code() in REFUSED:
+                raise self._refused(error) from None
+            if not error.retriable():
+                self._renew()
             raise DependencyAway(f"Kafka's transaction coordinator does not answer ({error.str()}); waiting") from None
-        self._open = True
+        self._open, self.was_fenced = True, False
 
     def commit(self, records: Iterable[Produce], consumer: Consumer, offsets: list[TopicPartition]) -> None:
-        """Write it all and commit; raises `Aborted`, `DependencyAway` (renewed: call `open`), `Fatal`."""
+        """Write it all and commit.
+
+        Raises:
+            Aborted: nothing of it was committed.
+            DependencyAway: nobody knows whether it was; the changelog will say after the next `open`.
+            Fatal: another instance has our transactional id, or we no right to it.
+        """
         self.open()
-        producer = self._producer
+        producer, began_at = self._producer, time.time()
         try:
             producer.begin_transaction()
             produce = producer.produce
@@ -53,49 +64,63 @@ class Transactions:
                 except BufferError:
                     producer.flush(kafka.TIMEOUT_SECONDS)
                     produce(topic, value, key, partition)
-            self._retry(lambda: producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), 10.0))
-            self._retry(lambda: producer.commit_transaction(10.0))
-        except (KafkaException, BufferError) as exception:
-            error = exception.args[0]
-            if isinstance(error, KafkaError):
-                self._refuse(error)
-                if error.txn_requires_abort() or not error.fatal():
-                    self._abort(error)
+            group = consumer.consumer_group_metadata()
+            self._retry(lambda seconds: producer.send_offsets_to_transaction(offsets, group, seconds))
+            self._retry(producer.commit_transaction)
+        except BufferError as exception:
             self._renew()
-            raise Aborted(str(error)) from exception
+            raise Aborted(f"the producer's queue is full ({exception})") from exception
+        except DependencyAway:
+            self._renew()
+            raise
+        except KafkaException as exception:
+            error = exception.args[0]
+            # The coordinator ends what takes too long, and fences its producer as it would an older instance.
+            late = error.code() == KafkaError._FENCED and time.time() - began_at >= kafka.TRANSACTION_TIMEOUT_SECONDS
+            if error.code() in REFUSED and not late:
+                raise self._refused(error) from None
+            if not error.fatal() and self._abort():
+                raise Aborted(error.str()) from exception
+            self._renew()
+            self.was_fenced = late
+            raise Aborted("it took longer than its time-out" if late else error.str()) from exception
 
-    def _abort(self, error: KafkaError) -> None:
+    def _abort(self) -> bool:
         try:
-            self._retry(lambda: self._producer.abort_transaction(10.0))
-        except KafkaException:
-            return
-        raise Aborted(error.str())
+            self._retry(self._producer.abort_transaction)
+        except (KafkaException, DependencyAway):
+            return False
+        return True
 
     def _renew(self) -> None:
-        """Throw the producer away: nobody knows what became of its transaction; the changelog will say."""
+        """Throw the producer away: nobody knows what became of its transaction; the next `open` ends it."""
         self._producer.purge()
         self._producer = kafka.producer(self._settings, self._on_error)
         self._open = False
 
-    def _refuse(self, error: KafkaError) -> None:
-        if error.code() in (KafkaError._FENCED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED):
-            raise Fatal(
-                f"the transactional id {self._settings.app_id}-{self._settings.ordinal} is refused ({error.str()}): "
-                "give every instance an ordinal of its own, or the rights to it"
-            )
+    def _refused(self, error: KafkaError) -> Fatal:
+        return Fatal(
+            f"the transactional id {self._settings.app_id}-{self._settings.ordinal} is refused ({error.str()}): "
+            "give every instance an ordinal of its own, or the rights to it"
+        )
 
-    def _retry(self, call: Callable[[], None]) -> None:
-        deadline = time.monotonic() + COMMIT_SECONDS
+    def _retry(self, call: Callable[[float], None]) -> None:
+        """Call until it works; raises `KafkaException`, or `DependencyAway` after the transaction's time-out."""
+        seconds = float(kafka.TRANSACTION_TIMEOUT_SECONDS)
+        deadline = time.monotonic() + seconds
         while True:
-            self._beat()
             try:
-                return call()
+                return call(seconds)
             except KafkaException as exception:
                 error = exception.args[0]
-                if not error.retriable() or error.txn_requires_abort() or time.monotonic() > deadline:
+                if not error.retriable() or error.txn_requires_abort():
                     raise
+                # Never again after a time-out: librdkafka 2.16 then waits for ever, whatever time it is given.
+                if error.code() == KafkaError._TIMED_OUT or time.monotonic() > deadline:
+                    raise DependencyAway(f"Kafka does not finish a transaction ({error.str()}); waiting") from None
                 time.sleep(0.05)
 
     def close(self) -> None:
         """Let go of the broker; no transaction is open between two turns."""
-        self._producer.flush(1.0)
+        with suppress(KafkaException):  # a fenced producer says so here, too
+            self._producer.flush(1.0)

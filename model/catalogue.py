@@ -51,7 +51,7 @@ class Catalogue:
 
     def available(self, position: int) -> bool:
         """Say whether the item at an index can be shown."""
-        return self.offsets[position] == 0
+        return bool(self.offsets[position] == 0)
 
     def intern(self, item_id: str) -> int:
         """Return the index of an item, giving it one (unavailable until `put`) if it is new.

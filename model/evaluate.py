@@ -27,6 +27,21 @@ class Measured(NamedTuple):
     ci95: list[float]
 
 
+class Difference(NamedTuple):
+    """How much better a fold did than the same fold with features silenced, over the same targets.
+
+    The intervals are of the differences, paired: a resample of users takes their targets from both folds. `relative_*`
+    are shares of the silenced fold's figure, None where that is 0.
+    """
+
+    hr_at_10: float
+    ndcg_at_10: float
+    relative_hr_at_10: float | None
+    relative_ndcg_at_10: float | None
+    ci95_hr_at_10: list[float]
+    ci95_ndcg_at_10: list[float]
+
+
 class Judged(msgspec.Struct, frozen=True):
     """One target: who chose it, and where each ranker had it."""
 
@@ -74,11 +89,11 @@ def _measures(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.stack([hit, np.where(hit, 1 / np.log2(np.maximum(ranks, 0) + 2), 0.0), reciprocal])
 
 
-def interval(values: NDArray[np.float64], users: Sequence[str], seed: int) -> list[float]:
+def interval(values: NDArray[np.float64], users: NDArray[np.str_], seed: int) -> list[float]:
     """Return the 95% interval of the mean, by resampling users with all their targets."""
     if not len(values):
         return [0.0, 0.0]
-    _, owner = np.unique(np.array(users), return_inverse=True)
+    _, owner = np.unique(users, return_inverse=True)
     count = int(owner.max()) + 1
     sums, sizes = np.bincount(owner, values, count), np.bincount(owner, minlength=count)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), SAMPLES)
@@ -86,22 +101,61 @@ def interval(values: NDArray[np.float64], users: Sequence[str], seed: int) -> li
     return [round(float(low), 5), round(float(high), 5)]
 
 
+def _slices(judged: Sequence[Judged]) -> dict[str, NDArray[np.bool_]]:
+    """Return which targets belong to each slice, masks of shape (n,)."""
+    return {
+        "all": np.ones(len(judged), np.bool_),
+        "last_half": np.arange(len(judged)) >= len(judged) // 2,
+        "cold_users": np.array([one.evaluation.cold_user for one in judged], np.bool_),
+        "new_items": np.array([one.evaluation.new_item for one in judged], np.bool_),
+    }
+
+
+def _measured(judged: Sequence[Judged], ranker: str) -> NDArray[np.float64]:
+    return _measures(np.array([one.evaluation.ranks[ranker] for one in judged], np.int64))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return round(float(values.mean()), 5) if len(values) else 0.0
+
+
 def report(judged: Sequence[Judged], seed: int = 0) -> dict[str, dict[str, Measured]]:
     """Return how each ranker did on each slice of the targets."""
-    half = len(judged) // 2
-    slices = {
-        "all": list(judged),
-        "last_half": list(judged[half:]),
-        "cold_users": [one for one in judged if one.evaluation.cold_user],
-        "new_items": [one for one in judged if one.evaluation.new_item],
-    }
+    users = np.array([one.user for one in judged])
+    measures = {ranker: _measured(judged, ranker) for ranker in RANKERS}
     result: dict[str, dict[str, Measured]] = {}
-    for name, chosen in slices.items():
-        users = [one.user for one in chosen]
+    for name, chosen in _slices(judged).items():
         result[name] = {}
         for ranker in RANKERS:
-            measures = _measures(np.array([one.evaluation.ranks[ranker] for one in chosen], np.int64))
-            hr, ndcg, mrr = (round(float(row.mean()), 5) if len(row) else 0.0 for row in measures)
-            ci95 = interval(measures[0], users, seed)
-            result[name][ranker] = Measured(len(chosen), hr, ndcg, mrr, ci95)
+            hit, ndcg, reciprocal = measures[ranker][:, chosen]
+            ci95 = interval(hit, users[chosen], seed)
+            result[name][ranker] = Measured(len(hit), _mean(hit), _mean(ndcg), _mean(reciprocal), ci95)
+    return result
+
+
+def difference(full: Sequence[Judged], silenced: Sequence[Judged], seed: int = 0) -> dict[str, Difference]:
+    """Return, for each slice, by how much Penchant did better in `full` than in `silenced`.
+
+    Raises:
+        ValueError: the two did not judge the same targets; their difference would be one of targets, too.
+    """
+    slices = _slices(full)
+    same = [one.user for one in full] == [one.user for one in silenced]
+    if not same or any((mask != slices[name]).any() for name, mask in _slices(silenced).items()):
+        raise ValueError("two runs can be compared only over the same targets")
+    users = np.array([one.user for one in full])
+    with_, without = _measured(full, "penchant"), _measured(silenced, "penchant")
+    result = {}
+    for name, chosen in slices.items():
+        gain = with_[:, chosen] - without[:, chosen]
+        hr, ndcg = _mean(gain[0]), _mean(gain[1])
+        of_hr, of_ndcg = _mean(without[0, chosen]), _mean(without[1, chosen])
+        result[name] = Difference(
+            hr,
+            ndcg,
+            round(hr / of_hr, 4) if of_hr else None,
+            round(ndcg / of_ndcg, 4) if of_ndcg else None,
+            interval(gain[0], users[chosen], seed),
+            interval(gain[1], users[chosen], seed),
+        )
     return result

@@ -142,8 +142,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     published_ms: Millis | None = None
 
     def content(self) -> str:
-        """Return the text that stands for the item: title and description."""
-        return f"{self.title}. {self.text}" if self.title and self.text else self.title or self.text
+        """Return the text that stands for the item: title, description and tags, which are words, too."""
+        parts = (self.title, self.text.removesuffix("."), ", ".join(self.tags))
+        return ". ".join(part for part in parts if part)
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -59,6 +59,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Engagements between two messages about a user's interests; the first is always told."""
     mmr: float = 0.0
     """Diversity: 0 keeps the ranker's order, 1 looks at difference alone (Carbonell & Goldstein 1998)."""
+    ttl_days: int = 365
+    """A user unheard of for so long, in stream time, is forgotten; an item engaged so long ago may be shown again."""
     reward_window_ms: int = 30 * 60 * 1000
     """An engagement that names no list answers the newest one that was seen (impression) so shortly before."""
     modalities: tuple[str, ...] = ()
@@ -151,16 +153,22 @@ class Fold:
     def apply(self, event: Event, vectors: Mapping[str, Array]) -> Outcome:
         """Score, learn, answer. `vectors` holds at least those of `texts(event)`, each of shape (dim,)."""
         if isinstance(event, Forget):
-            forgotten = self.profiles.pop(event.user, None)
-            self._hidden.pop(event.user, None)
-            for reference in forgotten.liked if forgotten else ():
-                # Another user's same words are asked for again by `texts`.
-                self.search_vectors.pop(reference.text or "", None)
+            self._drop(event.user)
             return Outcome()
         self.stream_ms = max(self.stream_ms, event.at_ms)
         profile = self.profiles.get(event.user)
+        if profile is not None and self._expired(profile):
+            self._drop(event.user)
+            profile = None
         if profile is None:
-            profile = self.profiles[event.user] = Profile()
+            profile = Profile()
+        else:
+            del self.profiles[event.user]
+        self.profiles[event.user] = profile  # at the end: the dictionary is in the order of last events
+        seen = profiles.digest(event.id)
+        if seen in profile.seen:
+            return Outcome(problem="duplicate")
+        remember(profile.seen, seen, profiles.SEEN)
         self._keep(event, profile, vectors)
         profile.events += 1
         profile.last_ms = max(profile.last_ms, event.at_ms)
@@ -174,7 +182,7 @@ class Fold:
                 self._consume(profile, event)
             else:
                 evaluation = self._engage(profile, event)
-                told = profile.engagements % self.settings.interests_every == 1
+                told = (profile.engagements - 1) % self.settings.interests_every == 0
         elif isinstance(event, Search):
             remember(profile.liked, Reference(event.id, event.at_ms, 1.0, text=event.text), profiles.LIKED)
             told = True
@@ -186,6 +194,30 @@ class Fold:
         interests = self._interests(event, profile) if told and profile.liked else None
         recommendation = self._list(event, profile) if event.lists else None
         return Outcome(recommendation, interests, evaluation, answer, problem)
+
+    def collect(self, limit: int = 100) -> list[str]:
+        """Drop users who were last heard of longer than the TTL ago, at most `limit` of them, and name them.
+
+        When it is called changes no outcome: to `apply`, a user who expired is a new one anyway.
+        """
+        expired: list[str] = []
+        for user, profile in self.profiles.items():
+            if len(expired) == limit or not self._expired(profile):
+                break
+            expired.append(user)
+        for user in expired:
+            self._drop(user)
+        return expired
+
+    def _expired(self, profile: Profile) -> bool:
+        return self.stream_ms - profile.last_ms > self.settings.ttl_days * DAY_MS
+
+    def _drop(self, user: str) -> None:
+        profile = self.profiles.pop(user, None)
+        self._hidden.pop(user, None)
+        for reference in profile.liked if profile else ():
+            # Another user's same words are asked for again by `texts`.
+            self.search_vectors.pop(reference.text or "", None)
 
     def _keep(self, event: Event, profile: Profile, vectors: Mapping[str, Array]) -> None:
         """Take over the vectors that an event needs; of those that it does not, the oldest make room."""
@@ -239,10 +271,13 @@ class Fold:
     def _consume(self, profile: Profile, event: ItemEvent) -> None:
         if event.item not in profile.consumed and event.user in self._hidden:
             self._hidden[event.user].append(self.catalogue.index[event.item])
-        profile.consumed[event.item] = event.at_ms
-        if len(profile.consumed) > profiles.MAX_CONSUMED:
-            del profile.consumed[next(iter(profile.consumed))]
+        consumed = profile.consumed
+        consumed[event.item] = event.at_ms
+        oldest = next(iter(consumed))
+        while len(consumed) > profiles.MAX_CONSUMED or event.at_ms - consumed[oldest] > self.settings.ttl_days * DAY_MS:
+            del consumed[oldest]
             self._hidden.pop(event.user, None)
+            oldest = next(iter(consumed))
 
     def _count(self, fact: Fact) -> None:
         index = self.catalogue.index

@@ -28,24 +28,19 @@ def topics(
     """
     index = catalogue.index
     references = [r for r in liked if r.text is not None or r.item in index]
-    vectors: Vectors = np.stack(
-        [search_vectors[r.text] if r.text is not None else catalogue.vectors[index[r.item or ""]] for r in references]
-    )
+    vectors: Vectors = catalogue.vectors[[index.get(r.item or "", 0) for r in references]]
+    for row, reference in zip(vectors, references, strict=True):
+        if reference.text is not None:
+            row[:] = search_vectors[reference.text]
+    events = [r.event for r in references]
     weights = np.array([r.weight for r in references], np.float32) * np.float32(FADE) ** np.arange(len(references))
     parts = taxonomy.share(vectors) * (weights / weights.sum())[:, None]
     total = parts.sum(axis=0)
     strongest = np.argsort(-parts, axis=0, kind="stable")[:EVIDENCE]
     shares = np.take_along_axis(parts, strongest, axis=0).astype(float).round(6).T.tolist()
     sources, totals = strongest.T.tolist(), total.astype(float).round(6).tolist()
-    return [
-        Topic(
-            taxonomy.names[topic],
-            totals[topic],
-            [
-                Evidence(references[source].event, share)
-                for source, share in zip(sources[topic], shares[topic], strict=True)
-                if share > 0
-            ],
-        )
-        for topic in np.argsort(-total, kind="stable").tolist()
-    ]
+    found = []
+    for topic in np.argsort(-total, kind="stable").tolist():
+        evidence = [Evidence(events[k], share) for k, share in zip(sources[topic], shares[topic], strict=True) if share]
+        found.append(Topic(taxonomy.names[topic], totals[topic], evidence))
+    return found

@@ -82,20 +82,19 @@ class Tables:
         head = [list(ids), counts.astype("<f4").tobytes(), np.fromiter(self.window, "<i4").tobytes()]
         chunks = [zlib.compress(msgspec.msgpack.encode(["counts", head]), 1)]
         for name in PAIRS:
-            table: NDArray[np.float32] = getattr(self, name)[:n, :n]
-            lengths = np.count_nonzero(table, axis=1)
-            start = 0
+            table: NDArray[np.float32] = np.ascontiguousarray(getattr(self, name)[:n, :n]).ravel()
+            cells = np.flatnonzero(table)  # several times as fast as nonzero() in two dimensions
+            rows, columns = np.divmod(cells, max(n, 1))
+            ends = np.cumsum(np.bincount(rows, minlength=n))
+            columns, values = columns.astype("<u2"), table[cells].astype("<f4")
+            start = first = 0
             while start < n:
-                stop, size = start, 0
-                while stop < n and (stop == start or size + lengths[stop] * 8 <= CHUNK_BYTES):
-                    size += int(lengths[stop]) * 8
-                    stop += 1
-                block = table[start:stop]
-                rows, columns = np.nonzero(block)
-                body = [name, start, lengths[start:stop].astype("<i4").tobytes(), columns.astype("<i4").tobytes(),
-                        block[rows, columns].astype("<f4").tobytes()]  # fmt: skip
+                stop = max(start + 1, int(np.searchsorted(ends, first + CHUNK_BYTES // 6, "right")))
+                last = int(ends[stop - 1])
+                lengths = np.diff(ends[start:stop], prepend=first).astype("<i4")
+                body = [name, start, lengths.tobytes(), columns[first:last].tobytes(), values[first:last].tobytes()]
                 chunks.append(zlib.compress(msgspec.msgpack.encode(["pairs", body]), 1))
-                start = stop
+                start, first = stop, last
         return chunks
 
     def load(self, chunks: Sequence[bytes], intern: Callable[[str], int], capacity: Callable[[], int]) -> None:
@@ -115,4 +114,4 @@ class Tables:
                 name, start, lengths, columns, values = body
                 counts = np.frombuffer(lengths, "<i4")
                 rows = np.repeat(np.arange(start, start + len(counts)), counts)
-                getattr(self, name)[place[rows], place[np.frombuffer(columns, "<i4")]] = np.frombuffer(values, "<f4")
+                getattr(self, name)[place[rows], place[np.frombuffer(columns, "<u2")]] = np.frombuffer(values, "<f4")

@@ -1,22 +1,25 @@
 """Honest evaluation on real ratings and the real encoder: better than baselines, chance where nothing is to learn."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from consumer.datasets import load
+from consumer.evaluation import Run, evaluate
 from consumer.shipped import shipped_bundle
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
-from model.evaluate import Measured, judge, prepare, report, shuffled
+from model.evaluate import Judged, Measured, difference, judge, prepare, report, shuffled
 from model.events import Event, Item
 from model.fold import FoldSettings
 from model.taxonomy import Taxonomy
 
 pytestmark = pytest.mark.timeout(600)
-EVENTS = 12_000
+EVENTS = 20_000
 Report = dict[str, dict[str, Measured]]
 
 
@@ -31,13 +34,20 @@ def data() -> tuple[list[Item], list[Event]]:
     return items, events[:EVENTS]
 
 
-def run(items: Sequence[Item], events: Sequence[Event], encoder: OnnxEncoder, settings: FoldSettings) -> Report:
-    return report(judge(prepare(items, encoder, settings), events, encoder))
+def judged(
+    items: Sequence[Item], events: Sequence[Event], encoder: OnnxEncoder, settings: FoldSettings
+) -> list[Judged]:
+    return judge(prepare(items, encoder, settings), events, encoder)
 
 
 @pytest.fixture(scope="module")
-def plain(data: tuple[list[Item], list[Event]], encoder: OnnxEncoder) -> Report:
-    return run(*data, encoder, FoldSettings())
+def full(data: tuple[list[Item], list[Event]], encoder: OnnxEncoder) -> list[Judged]:
+    return judged(*data, encoder, FoldSettings())
+
+
+@pytest.fixture(scope="module")
+def plain(full: list[Judged]) -> Report:
+    return report(full)
 
 
 def test_better_than_every_baseline(plain: Report) -> None:
@@ -49,21 +59,41 @@ def test_better_than_every_baseline(plain: Report) -> None:
 
 def test_shuffled_labels_fall_to_popularity(data: tuple[list[Item], list[Event]], encoder: OnnxEncoder) -> None:
     items, events = data
-    control = run(items, shuffled(events, 1), encoder, FoldSettings())["last_half"]
+    control = report(judged(items, shuffled(events, 1), encoder, FoldSettings()))["last_half"]
     assert control["penchant"].hr_at_10 < 1.25 * control["popularity"].hr_at_10
     assert control["penchant"].hr_at_10 < 0.12
 
 
 def test_ties_decide_nothing(plain: Report, data: tuple[list[Item], list[Event]], encoder: OnnxEncoder) -> None:
-    other = run(*data, encoder, FoldSettings(seed=99))
+    other = report(judged(*data, encoder, FoldSettings(seed=99)))
     assert other["all"]["penchant"].hr_at_10 == pytest.approx(plain["all"]["penchant"].hr_at_10, abs=0.002)
 
 
 def test_text_helps_where_nothing_else_is_known(
-    plain: Report, data: tuple[list[Item], list[Event]], encoder: OnnxEncoder
+    full: list[Judged], data: tuple[list[Item], list[Event]], encoder: OnnxEncoder
 ) -> None:
-    without = run(*data, encoder, FoldSettings(without=frozenset({"content"})))
-    assert plain["new_items"]["penchant"].ndcg_at_10 > without["new_items"]["penchant"].ndcg_at_10
+    silenced = judged(*data, encoder, FoldSettings(without=frozenset({"content"})))
+    gain = difference(full, silenced)["new_items"]
+    assert gain.ndcg_at_10 > 0
+    assert gain.hr_at_10 > 0
+
+
+def test_an_ablation_is_reported_beside_the_whole(
+    data: tuple[list[Item], list[Event]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items, events = data
+    output = tmp_path / "report.json"
+    evaluate(items, events[:400], Run(without=frozenset({"content"}), output=output))
+    report = json.loads(output.read_bytes())
+    slices = {"all", "last_half", "cold_users", "new_items"}
+    assert report.keys() == slices | {"without", "difference"}
+    assert report["without"].keys() == report["difference"].keys() == slices
+    whole, silenced, gain = (part["all"] for part in (report, report["without"], report["difference"]))
+    assert gain["hr_at_10"] == pytest.approx(whole["penchant"]["hr_at_10"] - silenced["penchant"]["hr_at_10"], abs=2e-5)
+    assert gain["ci95_hr_at_10"][0] <= gain["hr_at_10"] <= gain["ci95_hr_at_10"][1]
+    assert whole["popularity"] == silenced["popularity"]
+    assert whole["penchant"]["mrr"] != silenced["penchant"]["mrr"]
+    assert "without content" in capsys.readouterr().out
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -87,4 +117,4 @@ def test_interests_are_right_about_genres_from_titles_alone(
             positive = np.array([genre in item.tags for item in items])
             areas.append(auc(shares[:, taxonomy.names.index(topic)], positive))
     assert len(areas) >= 15
-    assert np.mean(areas) > 0.67
+    assert np.mean(areas) > 0.70

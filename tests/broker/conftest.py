@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
 from consumer.broker import EmbeddedBroker
+from consumer.shipped import shipped_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,3 +31,9 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     with EmbeddedBroker.start(tmp_path_factory.mktemp("broker")) as broker:
         yield broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Path:
+    """The bundle that comes with the demo, for those tests that start `serve` as the process that it is."""
+    return shipped_bundle(Console(stderr=True))

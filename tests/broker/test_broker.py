@@ -15,8 +15,8 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from consumer import broker as broker_module
-from consumer.broker import BrokerError, EmbeddedBroker, jars_digest, kafka_jars
+from consumer.broker import EmbeddedBroker
+from consumer.broker_jars import JARS_SHA256, BrokerError, jars_digest, kafka_jars
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +123,7 @@ def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("KAFKA_HOME" in os.environ, reason="these jars are not the pinned ones")
 def test_jars_are_the_pinned_ones() -> None:
-    assert jars_digest(kafka_jars()) == broker_module.JARS_SHA256
+    assert jars_digest(kafka_jars()) == JARS_SHA256
 
 
 def test_kafka_home_without_jars_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

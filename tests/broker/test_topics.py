@@ -43,6 +43,28 @@ def test_what_exists_is_never_changed_and_is_said(bootstrap: str, app_id: str) -
     assert {"cleanup.policy", "partitions"} <= found
 
 
+def test_copies_and_how_many_a_write_waits_for_are_compared(bootstrap: str, app_id: str) -> None:
+    topics.create(topics.admin(bootstrap), wanted(app_id))
+    three = topics.wanted(app_id, events=f"{app_id}.events", items=f"{app_id}.items", replication=3)
+    lines = topics.plan(bootstrap, app_id, three)
+    for name in ("events", "items", "state", "interests", "recommendations", "dead-letters"):
+        assert f"! {app_id}.{name}: replication factor is 1, should be 3; left as it is" in lines
+        assert f"! {app_id}.{name}: min.insync.replicas is 1, should be 2; left as it is" in lines
+    assert sum(line.startswith(("!", "+")) for line in lines) == 12
+
+
+def test_a_topic_to_which_nothing_can_be_written_is_said(bootstrap: str, app_id: str) -> None:
+    stuck = topics.Topic(f"{app_id}.state", 1, {"cleanup.policy": "compact", "min.insync.replicas": "2"})
+    topics.create(topics.admin(bootstrap), [stuck])
+    said = "min.insync.replicas is 2, should be at most 1, or no write succeeds; left as it is"
+    assert f"! {app_id}.state: {said}" in topics.plan(bootstrap, app_id, wanted(app_id))
+
+
+def test_more_copies_than_brokers_is_one_line(bootstrap: str, app_id: str) -> None:
+    with pytest.raises(Fatal, match=r"cannot create topic .*[Rr]eplication factor"):
+        topics.apply(bootstrap, [topics.Topic(f"{app_id}.events", 1, {}, replication=30)])
+
+
 def test_a_broker_that_is_away_says_what_to_do() -> None:
     with pytest.raises(DependencyAway, match="penchant broker run"):
         topics.admin("127.0.0.1:1")

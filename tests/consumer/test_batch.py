@@ -1,13 +1,20 @@
 """No byte string stops the way from bytes to outputs."""
 
+import itertools
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.batch import Texts, fold_poll
+from consumer.batch import FoldFailed, Texts, Work, fold_poll
+from consumer.failures import CALM_EVENTS, Failures
+from consumer.metrics import Metrics
+from consumer.murmur2 import REMEMBERED, Places, murmur2
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position
+from model.errors import Fatal
+from model.fold import Evaluation
 from tests.consumer.test_state import ENCODER, new_fold
 
 
@@ -33,6 +40,7 @@ class Fake:
 
 
 GOOD = b'{"kind":"search","id":"s","user":"u","at_ms":5,"text":"robot"}'
+NUMBERS = itertools.count()
 STATE = PartitionState(0, new_fold(), Position(FORMAT, 0, 0, "", [], ""))
 TEXTS = Texts(ENCODER, 100)
 odd = st.one_of(
@@ -46,7 +54,8 @@ odd = st.one_of(
 @given(st.lists(odd, max_size=8))
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_are_folded_or_dead_lettered(bodies: list[bytes | None]) -> None:
-    messages = [Fake(n, body) for n, body in enumerate([*bodies, GOOD])]
+    good = GOOD.replace(b'"s"', b'"s%d"' % next(NUMBERS))  # what came before counts as a duplicate
+    messages = [Fake(n, body) for n, body in enumerate([*bodies, good])]
     work = fold_poll(messages, {0: STATE}, TEXTS, Settings(), {})
     assert sum(work.kinds.values()) + sum(work.dead.values()) == len(messages)
     assert work.offsets == {0: len(messages)}
@@ -74,3 +83,69 @@ def test_a_foreign_partition_and_what_was_folded_already_are_left_alone() -> Non
     ahead = PartitionState(0, new_fold(), Position(FORMAT, 5, 0, "", [], ""))
     assert not fold_poll([Fake(4, GOOD)], {0: ahead}, TEXTS, Settings(), {}).offsets
     assert not fold_poll([Fake(4, GOOD)], {}, TEXTS, Settings(), {}).offsets
+
+
+# Kafka's own: UtilsTest.testMurmur2
+@pytest.mark.parametrize(
+    ("key", "signed"),
+    [
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_murmur2_is_kafkas(key: bytes, signed: int) -> None:
+    assert murmur2(key) == signed % 2**32
+    assert Places(10)[key] == (signed & 0x7FFFFFFF) % 10
+
+
+def test_places_stay_few() -> None:
+    places = Places(3)
+    for n in range(REMEMBERED + 10):
+        assert places[b"%d" % n] in range(3)
+    assert len(places) <= REMEMBERED
+
+
+@pytest.mark.parametrize(("here", "count"), [(True, 0), (False, 3)])
+def test_an_event_elsewhere_than_its_key_says_is_counted(here: bool, count: int) -> None:
+    state = PartitionState(0, new_fold(), Position(FORMAT, 0, 0, "", [], ""))
+    work = fold_poll([Fake(n, GOOD) for n in range(3)], {0: state}, TEXTS, Settings(), {}, {b"u": 0 if here else 1})
+    assert (work.foreign_partitions, work.foreign_keys) == (count, 0)
+
+
+def test_failures_close_together_end_it_and_others_do_not() -> None:
+    failures = Failures(2)
+    for offset in range(10):
+        failures.note(FoldFailed(0, offset, ValueError("bad")))
+        failures.committed(CALM_EVENTS, {}, {0})
+    assert set(failures.skip) == {(0, offset) for offset in range(10)}
+    state = PartitionState(0, new_fold(), Position(FORMAT, 9, 0, "", [], ""))
+    failures.committed(CALM_EVENTS - 1, {0: state}, {})
+    assert set(failures.skip) == {(0, 9)}  # the rest lies behind
+    failures = Failures(2)
+    for offset in range(2):
+        failures.note(FoldFailed(0, offset, ValueError("bad")))
+        failures.committed(CALM_EVENTS - 1, {}, {0})
+    with pytest.raises(Fatal, match=r"3 events.*offset 2 \(ValueError: bad\).*max_failures"):
+        failures.note(FoldFailed(0, 2, ValueError("bad")))
+
+
+def test_what_was_committed_is_counted_by_label() -> None:
+    metrics, work = Metrics(), Work()
+    work.kinds.update(click=3, search=1)
+    work.evaluations += [Evaluation({"penchant": 0, "popularity": -1}, False, False)] * 2
+    work.evaluations.append(Evaluation({"penchant": 9, "popularity": 10}, False, False))
+    work.foreign_partitions = 4
+    for _ in range(2):
+        metrics.committed(work, TEXTS, 7)
+    value = metrics.registry.get_sample_value
+    assert value("penchant_events_total", {"kind": "click"}) == 6
+    assert value("penchant_transactions_total", {"outcome": "committed"}) == 2
+    assert value("penchant_evaluated_total") == 6
+    assert value("penchant_hits_total", {"ranker": "penchant"}) == 6
+    assert value("penchant_hits_total", {"ranker": "popularity"}) is None
+    assert value("penchant_ndcg_sum_total", {"ranker": "penchant"}) == pytest.approx(2 * (2 + 0.28906), abs=1e-4)
+    assert value("penchant_foreign_partitions_total") == 8

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ["", "serve", "export", "replay", "demo", "topics", "topics plan", "topics apply", "broker", "broker run",
-            "check", "doctor"]  # fmt: skip
+            "check", "doctor", "evaluate"]  # fmt: skip
+GROUPS = ["", "topics", "broker"]
 
 
 def penchant(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -23,7 +24,21 @@ def test_help_says_what_a_command_does(command: str) -> None:
     done = penchant(*command.split(), "--help")
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
-    assert len(done.stdout.split()) > 15
+    words = " ".join(done.stdout.split())
+    assert len(words.split()) > 15
+    if command not in GROUPS:
+        assert "Needs" in words
+        assert f"penchant {command}" in words.partition("For example: ")[2]
+        assert "[bold" not in words
+
+
+def test_every_command_is_in_the_list_above() -> None:
+    code = (
+        "from typer.main import get_command; from consumer.cli import app; root = get_command(app).commands;"
+        "print(*root, *(f'{name} {sub}' for name in root for sub in getattr(root[name], 'commands', ())), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert sorted(done.stdout.splitlines()) == sorted(set(COMMANDS) - {""})
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -27,9 +27,28 @@ def test_ratings_come_in_time_order_and_ties_keep_the_files_order() -> None:
 def test_films_have_title_year_and_genres() -> None:
     items, _ = datasets.parse_ml100k(INTER, ITEM)
     assert items[0].item == "m1"
-    assert items[0].content() == "Toy Story"
+    assert items[0].title == "Toy Story"
+    assert items[0].content() == "Toy Story. Animation, Children's, Comedy"
     assert items[0].tags == ["Animation", "Children's", "Comedy"]
     assert items[0].attributes == {"year": "1995"}
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("Usual Suspects, The", "The Usual Suspects"),
+        ("Enfer, L'", "L'Enfer"),
+        ("Tin Drum, The (Blechtrommel, Die)", "The Tin Drum (Die Blechtrommel)"),
+        ("Maybe, Maybe Not (Bewegte Mann, Der)", "Maybe, Maybe Not (Der Bewegte Mann)"),
+        ("Seven (Se7en)", "Seven (Se7en)"),
+        ("Paris, Texas", "Paris, Texas"),
+        ("Corrina, Corrina", "Corrina, Corrina"),
+    ],
+)
+def test_articles_are_put_in_front_and_other_commas_stay(written: str, spoken: str) -> None:
+    assert datasets.as_spoken(written) == spoken
+    items, _ = datasets.parse_ml100k(INTER, ITEM.replace("GoldenEye", written))
+    assert items[1].title == spoken
 
 
 def test_a_row_of_the_wrong_width_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Replay: order, fresh texts, pace; the broker is a stand-in here."""
 
+import json
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer import replay
+from consumer.mapping import Mapping
 from model.errors import DependencyAway, PenchantError
 from model.events import Click, Event, Rating, Review, Search, decode_event
 
@@ -55,7 +57,10 @@ class FakeProducer:
 
     refuse: Any = None
 
+    fatal: Any = None
+
     def __init__(self, config: dict[str, Any]) -> None:
+        self.states = iter(["WaitPID", *["Assigned"] * 10])
         self.config, self.sent, self.calls = config, list[tuple[str, bytes, bytes, int]](), 0
         FakeProducer.last = self
 
@@ -70,6 +75,10 @@ class FakeProducer:
         self.config["on_delivery"](self.refuse, None)
 
     def poll(self, timeout: float = 0) -> int:
+        if self.fatal is not None:
+            self.config["error_cb"](self.fatal)
+        elif timeout and (state := next(self.states, None)):
+            self.config["stats_cb"](json.dumps({"eos": {"idemp_state": state}}))
         time.sleep(min(timeout, 0.01))
         return 0
 
@@ -90,6 +99,8 @@ def test_records_are_keyed_by_user_stamped_now_and_none_is_lost(producer: type[F
     replay.send_events("b", "events", events, progress=told.append)
     sent = producer.last.sent
     assert producer.last.config["partitioner"] == "murmur2_random"
+    assert producer.last.config["enable.idempotence"] is True
+    assert next(producer.last.states) == "Assigned"  # the id was waited for
     assert [decode_event(value) for _, _, value, _ in sent] == events
     assert all(key.decode() == event.user for (_, key, _, _), event in zip(sent, events, strict=True))
     assert all(abs(stamp - time.time() * 1000) < 60_000 for *_, stamp in sent)
@@ -114,3 +125,50 @@ def test_a_refused_record_is_an_error(producer: type[FakeProducer], monkeypatch:
     monkeypatch.setattr(producer, "refuse", KafkaError(KafkaError._MSG_TIMED_OUT))
     with pytest.raises(DependencyAway, match="refused"):
         replay.send_events("b", "events", clicks("a"))
+
+
+def test_a_fast_pace_does_not_spin(producer: type[FakeProducer], monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    out = replay._Out("b", {}, paced=True)
+    monkeypatch.setattr(replay, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    for number in range(100):
+        out.wait_until(number / 5000)
+    assert now[0] == pytest.approx(0.02)
+    assert slept == [replay.TICK_SECONDS] * 4
+
+
+def test_a_producer_that_gets_no_id_says_so(producer: type[FakeProducer], monkeypatch: pytest.MonkeyPatch) -> None:
+    from confluent_kafka import KafkaError
+
+    monkeypatch.setattr(producer, "fatal", KafkaError(KafkaError.CLUSTER_AUTHORIZATION_FAILED, "no right", True))
+    with pytest.raises(DependencyAway, match="no producer id"):
+        replay.send_events("b", "events", clicks("a"))
+
+
+def job(**more: Any) -> replay.Replay:
+    return replay.Replay(source="zh", bootstrap="b", events_topic="events", items_topic="items", **more)
+
+
+def test_a_mapping_that_would_not_read_a_replay_is_refused_before_anything_is_sent(
+    producer: type[FakeProducer],
+) -> None:
+    fields = {"id": "uuid", "user": "actor.id", "at_ms": "ts", "item": "sku"}
+    foreign = Mapping(fields=fields, constants={"kind": "click"})
+    with pytest.raises(PenchantError, match="dead-letter"):
+        replay.run(job(decode=foreign.decode))
+    seconds = Mapping(fields={name: name for name in ("id", "user", "at_ms", "item", "kind")}, time_unit="s")
+    with pytest.raises(PenchantError, match="other events than these"):
+        job(decode=seconds.decode).check(clicks("ab")[1])
+
+
+def test_a_mapping_does_not_matter_to_the_catalogue_nor_where_it_maps_nothing(producer: type[FakeProducer]) -> None:
+    foreign = Mapping(fields={"id": "uuid", "user": "u", "at_ms": "ts"}, constants={"kind": "request"})
+    assert "items to items" in replay.run(job(decode=foreign.decode, only="items"))
+    job(decode=Mapping(fields={name: name for name in ("id", "user", "at_ms", "item", "kind")}).decode).check(
+        clicks("a")[0]
+    )

@@ -24,7 +24,16 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     [
         ("length = 0", "PENCHANT_LENGTH"),
         ("lenght = 5", "no setting 'lenght'"),
-        ("start = 'now'", "earliest"),
+        ("start = 'now'", "earliest, latest, a time"),
+        ("start = true", "earliest, latest, a time"),
+        ("start = 1.5", "earliest, latest, a time"),
+        ("start = 2026-11-24", "earliest, latest, a time"),
+        ("start = '2026-11-24T00:00:00'", "zone"),
+        ("start = 2026-11-24T00:00:00", "zone"),
+        ("start = 1795478400", "milliseconds"),
+        ("start = '-5'", "milliseconds"),
+        ("start = 1795478400000000", "milliseconds"),
+        ("max_failures = -1", "PENCHANT_MAX_FAILURES"),
         ("poll_events = 2001", "2000"),
         ("= 3", "no TOML"),
     ],
@@ -35,6 +44,28 @@ def test_wrong_settings_are_one_line(tmp_path: Path, text: str, said: str) -> No
     with pytest.raises(Fatal, match=said) as caught:
         load(file)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "start"),
+    [
+        ("latest", "latest"),
+        ("earliest", "earliest"),
+        ("2026-11-24T00:00:00Z", 1795478400000),
+        ("2026-11-24T01:00:00.5+01:00", 1795478400500),
+        ("1795478400000", 1795478400000),
+    ],
+)
+def test_start_is_a_word_or_a_time(
+    said: str, start: str | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENCHANT_START", said)
+    assert load().start == start
+    monkeypatch.delenv("PENCHANT_START")
+    file = tmp_path / "a.toml"
+    for value in (f'"{said}"', said if isinstance(start, int) else f"'{said}'"):  # TOML has times and numbers, too
+        file.write_text(f"start = {value}\n")
+        assert load(file).start == start
 
 
 def test_a_missing_file_and_a_broken_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,3 +80,12 @@ def test_published_schemas_equal_the_types(name: str) -> None:
     kinds = {"events": Event, "items": Item, "recommendations": Recommendation}
     published = json.loads((CONTRACTS / f"{name}.schema.json").read_bytes())
     assert published == json.loads(json.dumps(msgspec.json.schema(kinds[name])))
+
+
+def test_the_text_of_an_item_is_title_description_and_tags() -> None:
+    assert Item(item="i", title="Dune", text="A desert planet.", tags=["novel", "space"]).content() == (
+        "Dune. A desert planet. novel, space"
+    )
+    assert Item(item="i", title="Dune").content() == "Dune"
+    assert Item(item="i", text="Sand", tags=["novel"]).content() == "Sand. novel"
+    assert Item(item="i").content() == ""

@@ -152,6 +152,34 @@ def test_forget_erases(fold: Fold, encoder: WordEncoder) -> None:
     assert fold.dump_user("u2") is not None
 
 
+def test_an_event_that_comes_twice_counts_once(fold: Fold, encoder: WordEncoder) -> None:
+    events = clicks(60)
+    run(fold, encoder, events)
+    before, steps = fold.tables.engaged.copy(), fold.ranker.steps
+    again = run(fold, encoder, events[-20:])
+    assert [o.problem for o in again] == ["duplicate"] * 20
+    assert not any(o.recommendation or o.evaluation or o.interests for o in again)
+    assert (fold.tables.engaged == before).all()
+    assert fold.ranker.steps == steps
+
+
+def test_users_unheard_of_are_forgotten_in_stream_time(items: list[Item], encoder: WordEncoder) -> None:
+    def click(n: int, user: str, day: float) -> Event:
+        return Click(id=f"c{n}", user=user, at_ms=int(day * 86_400_000), item=f"i{n}")
+
+    fold = prepare(items, encoder, FoldSettings(ttl_days=10))
+    run(fold, encoder, [click(0, "old", 0), click(1, "back", 1), click(2, "here", 5), click(3, "here", 11.5)])
+    assert fold.collect(limit=0) == []
+    returned = run(fold, encoder, [click(4, "back", 11.6)])[0]  # 10.6 days later, not collected yet: a new user
+    assert returned.evaluation is not None
+    assert returned.evaluation.cold_user
+    assert list(fold.profiles["back"].consumed) == ["i4"]
+    assert fold.collect() == ["old"]
+    assert set(fold.profiles) == {"back", "here"}
+    run(fold, encoder, [click(5, "here", 16)])
+    assert list(fold.profiles["here"].consumed) == ["i3", "i5"]  # what was engaged 11 days ago may be shown again
+
+
 def test_an_answer_to_a_list_is_a_reward_or_not(fold: Fold, encoder: WordEncoder) -> None:
     shown = run(fold, encoder, clicks(30))[-1].recommendation
     assert shown is not None

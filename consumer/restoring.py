@@ -1,0 +1,75 @@
+"""A partition's way back: its changelog read, its fold rebuilt, its place among the events found."""
+
+from collections.abc import Callable
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from consumer import kafka
+from consumer.settings import Settings
+from consumer.state import FORMAT, PartitionState, Position, restore
+from consumer.tables import read_table
+from model.errors import Fatal
+from model.fold import Fold
+
+Beat = Callable[[], None]
+log = structlog.get_logger("penchant.restoring")
+
+
+def restored(
+    settings: Settings, consumer: Consumer, here: TopicPartition, fold: Fold, on_error: kafka.OnError, beat: Beat
+) -> tuple[PartitionState, int]:
+    """Return the state of the partition `here`, built into the new `fold`, and how many records that took.
+
+    Raises:
+        KafkaException, DependencyAway: Kafka does not answer now.
+        Fatal: going on would be silently wrong: offsets without state, a gap in it, a newer format.
+    """
+    partition = here.partition
+    committed = consumer.committed([here], timeout=kafka.TIMEOUT_SECONDS)[0]
+    if committed.error is not None:
+        raise KafkaException(committed.error)
+    table, count = read_table(settings, settings.state_topic, partition, on_error, beat)
+    state = restore(partition, fold, table)
+    if state is None:
+        if committed.offset >= 0:
+            raise Fatal(
+                f"partition {partition} has offsets of {settings.app_id} but no state in {settings.state_topic}: "
+                "use a new app_id"
+            )
+        offset = first_offset(consumer, here, settings.start)
+        state = PartitionState(partition, fold, Position(FORMAT, offset, 0, "", [], ""))
+    elif committed.offset != state.position.offset:
+        log.warning("offsets differ from the state's, which count", partition=partition)
+    return state, count
+
+
+def first_offset(consumer: Consumer, here: TopicPartition, start: str | int) -> int:
+    """Return where to begin what was never read: earliest, latest, or at the first record since a time (ms)."""
+    low, high = consumer.get_watermark_offsets(here, timeout=kafka.TIMEOUT_SECONDS)
+    if start == "earliest":
+        return int(low)
+    if start == "latest":
+        return int(high)
+    asked = TopicPartition(here.topic, here.partition, int(start))
+    found = consumer.offsets_for_times([asked], timeout=kafka.TIMEOUT_SECONDS)[0]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return int(found.offset) if found.offset >= 0 else int(high)  # negative: nothing is as young as that
+
+
+def prove_membership(consumer: Consumer, partition: TopicPartition) -> None:
+    """Ask the group whether we still hold our ordinal, before our producer fences whoever may have it now.
+
+    Raises:
+        Fatal: another instance has it.
+    """
+    committed = consumer.committed([partition], timeout=kafka.TIMEOUT_SECONDS)[0]
+    if committed.error is not None or committed.offset < 0:
+        return
+    try:
+        consumer.commit(offsets=[committed], asynchronous=False)  # what is there already: only the answer counts
+    except KafkaException as exception:
+        error = exception.args[0]
+        if kafka.refuses(error):
+            raise Fatal(f"another instance has this ordinal ({error.str()}): give every instance its own") from None
