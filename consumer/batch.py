@@ -82,6 +82,8 @@ class Work:
     timestamps_ms: list[int] = field(default_factory=list)
     lists: int = 0
     interests: int = 0
+    expired: int = 0
+    """Users dropped because they were unheard of for the TTL."""
     foreign_keys: int = 0
     """Events whose key is not their user."""
     foreign_partitions: int = 0
@@ -136,8 +138,7 @@ def fold_poll(
             if outcome.interests is not None:
                 _tell(outcome.interests, interests_topic, name, work)
             elif event.kind == "forget":
-                outputs.append((interests_topic, name, None))
-                outputs.append((lists_topic, name, None))
+                outputs += [(interests_topic, name, None), (lists_topic, name, None)]
         except Exception as error:
             raise FoldFailed(partition, message.offset(), error) from error
         key = message.key()
@@ -155,6 +156,12 @@ def fold_poll(
         if outcome.answer is not None:
             work.rewards["yes" if outcome.answer.reward else "no"] += 1
         timestamps_ms.append(timestamp_ms)
+    for partition in folded:
+        for user in states[partition].fold.collect():
+            users_of[partition][user] = None
+            name = user.encode()
+            outputs += [(interests_topic, name, None), (lists_topic, name, None)]
+            work.expired += 1
     return work
 
 

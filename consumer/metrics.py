@@ -34,6 +34,7 @@ class Metrics:
         self.bad_items = counter("bad_items", "Item records that can never be handled", "reason")
         self.foreign_keys = counter("foreign_keys", "Events whose key is not their user")
         self.foreign_partitions = counter("foreign_partitions", "Events elsewhere than murmur2 puts their key")
+        self.expired = counter("expired_users", "Users forgotten because they were unheard of for the TTL")
         self.recommendations = counter("recommendations", "Lists committed")
         self.interests = counter("interests", "Interests committed")
         self.evaluated = counter("evaluated", "Events ranked before they were learnt from")
@@ -87,6 +88,7 @@ class Metrics:
         self.interests.inc(work.interests)
         self.foreign_keys.inc(work.foreign_keys)
         self.foreign_partitions.inc(work.foreign_partitions)
+        self.expired.inc(work.expired)
         self.evaluation(*work.evaluations)
         observe = self.event_to_commit.observe
         for timestamp_ms in work.timestamps_ms:

@@ -63,7 +63,7 @@ def fold_settings(settings: Settings) -> FoldSettings:
     """Return the part of the settings that the outcome depends on."""
     return FoldSettings(
         length=settings.length, reasons=settings.reasons, seed=settings.seed, mmr=settings.mmr,
-        interests_every=settings.interests_every,
+        interests_every=settings.interests_every, modalities=settings.modalities, ttl_days=settings.ttl_days,
     )  # fmt: skip
 
 

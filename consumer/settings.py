@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     length: int = Field(default=10, ge=1, le=200)
     reasons: int = Field(default=3, ge=0, le=20)
     interests_every: int = Field(default=10, ge=1)
+    modalities: tuple[str, ...] = ()
+    """Vectors of items that count besides their text: ["image", "audio"]; one feature each."""
+    ttl_days: int = Field(default=365, ge=1)
+    """Users unheard of for so long, in stream time, are forgotten."""
     mmr: float = Field(default=0.0, ge=0, le=1)
     seed: int = 0
     coalesce: bool = False
@@ -112,7 +116,8 @@ class Settings(BaseSettings):
     def outcome_hash(self) -> str:
         """Return a hash of the settings on which lists depend; recorded with every transaction."""
         decisive: tuple[object, ...] = (
-            self.length, self.reasons, self.interests_every, self.mmr, self.seed, self.coalesce,
+            self.length, self.reasons, self.interests_every, self.mmr, self.seed, self.coalesce, self.modalities,
+            self.ttl_days,
         )  # fmt: skip
         if self.mapping is not None:  # else the hash is what it was before there were mappings
             decisive += (json.dumps(self.mapping.model_dump(), sort_keys=True),)

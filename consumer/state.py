@@ -184,6 +184,7 @@ def restore(partition: int, fold: Fold, table: Mapping[bytes, bytes]) -> Partiti
         if 0 in parts:
             wanted = range(parts[0].parts)
             fold.load_user(user, unpack([parts[part] for part in wanted]))
+    fold.order_users()
     state = PartitionState(partition, fold, position)
     state.deltas_since_snapshot = position.sequence - since
     state.snapshots = parity

@@ -94,6 +94,8 @@ class ItemsTable:
         """First offset not yet read, by partition."""
         self.bad: list[str] = []
         """Reasons of records that can never be handled, since the caller last looked."""
+        self._lengths: dict[str, int] = {}
+        """Of the vectors of each modality that counts: what the first item had."""
 
     def open(self) -> dict[str, Item | None]:
         """Read to the end and return the catalogue; raises `DependencyAway`."""
@@ -119,6 +121,7 @@ class ItemsTable:
                         changed[key.decode()] = None
                     continue
                 item = decode_item(value)
+                self._check(item)
             except UnicodeDecodeError:
                 self.bad.append("not_utf8")
             except BadEvent as bad:
@@ -126,6 +129,11 @@ class ItemsTable:
             else:
                 changed[item.item] = item
         return changed
+
+    def _check(self, item: Item) -> None:
+        for name, vector in (item.vectors or {}).items():
+            if name in self._settings.modalities and len(vector) != self._lengths.setdefault(name, len(vector)):
+                raise BadEvent("vector", f"{name} has {len(vector)} values, others had {self._lengths[name]}")
 
     def close(self) -> None:
         """Leave the topic."""

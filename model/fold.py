@@ -171,7 +171,7 @@ class Fold:
         remember(profile.seen, seen, profiles.SEEN)
         self._keep(event, profile, vectors)
         profile.events += 1
-        profile.last_ms = max(profile.last_ms, event.at_ms)
+        profile.heard_ms = self.stream_ms
         evaluation = answer = problem = None
         told = False
         if isinstance(event, ItemEvent):
@@ -210,7 +210,7 @@ class Fold:
         return expired
 
     def _expired(self, profile: Profile) -> bool:
-        return self.stream_ms - profile.last_ms > self.settings.ttl_days * DAY_MS
+        return self.stream_ms - profile.heard_ms > self.settings.ttl_days * DAY_MS
 
     def _drop(self, user: str) -> None:
         profile = self.profiles.pop(user, None)
@@ -369,6 +369,10 @@ class Fold:
         _refuse_newer(profile.format, profiles.FORMAT)
         self.profiles[user] = profile
         self._hidden.pop(user, None)
+
+    def order_users(self) -> None:
+        """Put the users into the order of their last events: to be called once all are loaded."""
+        self.profiles = dict(sorted(self.profiles.items(), key=lambda pair: pair[1].heard_ms))
 
     def take_delta(self) -> bytes:
         """Return what changed in the shared tables since the last call, and the ranker as it is."""

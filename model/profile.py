@@ -43,7 +43,8 @@ class Profile(msgspec.Struct, array_like=True):
     format: int = FORMAT
     events: int = 0
     engagements: int = 0
-    last_ms: int = 0
+    heard_ms: int = 0
+    """Stream time at the last event, which may itself have been late."""
     day: int = 0
     day_engagements: int = 0
     recent: list[Reference] = []

@@ -20,7 +20,7 @@ from consumer.settings import Settings
 from model.errors import DependencyAway
 from model.evaluate import RANKERS, judge
 from model.evaluate import prepare as evaluated_fold
-from model.events import Event, decode_event, encode
+from model.events import Click, Event, decode_event, encode
 from model.fold import Fold, FoldSettings, Outcome
 from model.taxonomy import Taxonomy
 from tests.model.conftest import WordEncoder
@@ -205,6 +205,39 @@ def test_items_come_and_go_and_users_are_forgotten(bootstrap: str) -> None:
     state = dict(read(settings, settings.state_topic))
     assert state[b"u/u1"] is None
     assert dict(read(settings, settings.interests_topic))[b"u1"] is None
+
+
+def test_users_unheard_of_are_erased_and_pictures_count(bootstrap: str) -> None:
+    settings = prepare(bootstrap).model_copy(update={"modalities": ("image",)})
+    pictures = {"i0": [1, 0], "i1": [0, 1], "i2": [1, 0], "odd": [1, 2, 3]}
+    records: list[tuple[bytes | None, bytes | None]] = [
+        (name.encode(), json.dumps({"item": name, "title": "robot", "vectors": {"image": vector}}).encode())
+        for name, vector in pictures.items()
+    ]
+    send(settings, settings.items_topic, records)
+
+    def click(user: str, item: str, day: int) -> tuple[bytes, bytes]:
+        at_ms = day * 86_400_000
+        return user.encode(), encode(Click(id=f"{user}-{item}", user=user, at_ms=at_ms, item=item))
+
+    send(settings, settings.events_topic, [click("old", "i0", 0), click("here", "i0", 1)])
+    folding = FoldSettings(modalities=("image",), ttl_days=10)
+    with running(make(settings, lambda: Fold(folding, ENCODER.dim, ENCODER.version, TAXONOMY))) as loop:
+        turn_until(loop, 2)
+        assert loop.metrics.registry.get_sample_value("penchant_bad_items_total", {"reason": "vector"}) == 1
+        assert "odd" not in loop._items
+        fold = loop.states[0].fold
+        alike = fold.catalogue.modal[0][fold.catalogue.index["i0"]]
+        assert [alike[fold.catalogue.index[i]] for i in ("i1", "i2", "i3")] == [0, 1, 0]
+        send(settings, settings.events_topic, [click("here", "i2", 12)])
+        turn_until(loop, 3)
+        assert set(fold.profiles) == {"here"}
+    assert dict(read(settings, settings.state_topic))[b"u/old"] is None
+    assert dict(read(settings, settings.interests_topic))[b"old"] is None
+    assert dict(read(settings, settings.recommendations_topic))[b"old"] is None
+    with running(make(settings, lambda: Fold(folding, ENCODER.dim, ENCODER.version, TAXONOMY))) as loop:
+        turn_until(loop, 3)
+        assert set(loop.states[0].fold.profiles) == {"here"}
 
 
 @pytest.mark.parametrize("start", ["latest"])
