@@ -33,6 +33,16 @@ class Catalogue:
         self.vectors: Vectors = np.zeros((capacity, dim), np.float32)
         self.similarity: Array = np.zeros((capacity, capacity), np.float32)
         """Cosine of the content of two items; the diagonal is 0."""
+        self._alike: NDArray[np.float64] = np.zeros(capacity)
+        """Sums of the rows of `similarity`."""
+        self._there = 0
+        """Items that were put: all but those that are only interned."""
+        self.common: Array = np.zeros(capacity, np.float32)
+        """How like an item is to all others in the mean, less half of what any two have in common.
+
+        All films are alike in being films: `similarity[i, j] - common[i] - common[j]` is how alike two items are beyond
+        that. It is the product of their content vectors less the mean vector of all items.
+        """
         self.modalities = tuple(modalities)
         """Further vectors that items may bring (image, audio, ...); one feature each."""
         self.modal: Array = np.zeros((len(self.modalities), capacity, capacity), np.float32)
@@ -79,6 +89,8 @@ class Catalogue:
         self.vectors = grown(self.vectors, (self.capacity, self.vectors.shape[1]))
         self.tags = grown(self.tags, (MAX_TAGS, self.capacity))
         self.similarity = grown(self.similarity, (self.capacity, self.capacity))
+        self._alike = np.concatenate([self._alike, np.zeros(known)])
+        self.common = grown(self.common, (self.capacity,))
         self.modal = grown(self.modal, (len(self.modalities), self.capacity, self.capacity))
         for name, vectors in self._modal_vectors.items():
             self._modal_vectors[name] = grown(vectors, (self.capacity, vectors.shape[1]))
@@ -94,9 +106,16 @@ class Catalogue:
         """
         modal = self._check(item)
         i, n = self.intern(item.item), len(self.ids)
+        if not self.titles[i]:
+            self._there += 1
         self.titles[i] = item.title or item.item
         self.vectors[i] = vector
+        before = self.similarity[i, :n].copy()
         _relate(self.similarity, self.vectors[:n], i)
+        change = self.similarity[i, :n].astype(np.float64) - before
+        self._alike[:n] += change
+        self._alike[i] += change.sum()
+        self.common[:n] = self._alike[:n] / self._there - self._half()
         for number, name in enumerate(self.modalities):
             if name in modal:
                 known = self._modal_vectors.setdefault(name, np.zeros((self.capacity, len(modal[name])), np.float32))
@@ -107,6 +126,15 @@ class Catalogue:
                 _relate(self.modal[number], self._modal_vectors[name][:n], i)
         self._tag(i, item.tags)
         self.offsets[i] = 0 if item.available else -np.inf
+
+    def related(self, vector: Array) -> Array:
+        """Return the cosine of a text to every item, shape (capacity,), less what the text shares with all of them."""
+        row: Array = self.vectors @ vector
+        row -= np.float32(row.sum(dtype=np.float64) / max(1, self._there) - self._half())
+        return row
+
+    def _half(self) -> float:
+        return float(self._alike.sum()) / 2 / max(1, self._there) ** 2
 
     def _check(self, item: Item) -> dict[str, Array]:
         """Return the item's unit vectors in the modalities that count."""

@@ -107,6 +107,7 @@ def strongest_parts(
     together: Array,
     liked_together: Array,
     similarity: Array,
+    common: Array,
     sources: Indices,
     values: Array,
 ) -> None:
@@ -137,7 +138,7 @@ def strongest_parts(
             totals[1] += parts[sizes[0] + k]
         for k in range(sizes[2]):
             row = contents[k]
-            cosine = similarity[row, item] if row >= 0 else searched[-1 - row, item]
+            cosine = (similarity[row, item] - common[row] if row >= 0 else searched[-1 - row, item]) - common[item]
             # What is unlike claims nothing: parts of both signs could cancel, and each be larger than the whole.
             parts[sizes[0] + sizes[1] + k] = max(cosine, np.float32(0)) * DECAY[k]
             totals[2] += parts[sizes[0] + sizes[1] + k]

@@ -54,7 +54,7 @@ class History(NamedTuple):
     contents: Indices
     """What was liked or searched: an item, or -1 - k for row k of `searched`."""
     searched: Array
-    """Cosine of searched words to every item, shape (searches, capacity)."""
+    """Cosine of searched words to every item, shape (searches, capacity), as `Catalogue.related` gives it."""
     tag_slots: Indices
     tag_weights: Array
     """Affinity to the tags in `tag_slots`."""
@@ -88,7 +88,7 @@ class Features:
                 rows.append(index[reference.item or ""])
             else:
                 rows.append(-1 - len(searched))
-                searched = np.vstack([searched, catalogue.vectors @ search_vectors[reference.text]])
+                searched = np.vstack([searched, catalogue.related(search_vectors[reference.text])])
         slots, weights = [], []
         for tag, weight in profile.tags.items():
             if tag in catalogue.tag_index:
@@ -133,6 +133,7 @@ class Features:
             tables.liked_together,
             tables.followed,
             catalogue.similarity,
+            catalogue.common,
             catalogue.modal,
             catalogue.tags,
         )

@@ -39,11 +39,12 @@ def _multiply(out: Array, a: Array, b: Array) -> None:
 
 
 @njit(cache=True, fastmath=_FAST)
-def _weigh_and_best(total: Array, best: Array, weight: np.float32, row: Array) -> None:
+def _weigh_and_best(total: Array, best: Array, weight: np.float32, row: Array, shift: np.float32) -> None:
     for i in range(len(total)):
-        total[i] += weight * row[i]
+        value = row[i] - shift
+        total[i] += weight * value
         # max(), in a form that the compiler turns into vector instructions.
-        best[i] += (row[i] - best[i]) * np.float32(row[i] > best[i])
+        best[i] += (value - best[i]) * np.float32(value > best[i])
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -72,6 +73,7 @@ def feature_matrix(
     liked_together: Array,
     followed: Array,
     similarity: Array,
+    common: Array,
     modal: Array,
     tags: Array,
 ) -> None:
@@ -108,9 +110,14 @@ def feature_matrix(
         whole += DECAY[k]
     for k in range(len(contents)):
         row = similarity[contents[k], :n] if contents[k] >= 0 else searched[-1 - contents[k], :n]
+        shift = common[contents[k]] if contents[k] >= 0 else np.float32(0)
         if k == 0:
-            _copy(x[10], row)
-        _weigh_and_best(x[9], x[10], DECAY[k] / whole, row)
+            x[10] = -4  # less than any
+        _weigh_and_best(x[9], x[10], DECAY[k] / whole, row, shift)
+    if len(contents) > 0:
+        # What is like everything is like nothing in particular.
+        _weigh(x[9], np.float32(-1), common[:n])
+        _weigh(x[10], np.float32(-1), common[:n])
     for m in range(modal.shape[0]):
         whole = np.float32(0)
         for k in range(len(liked_items)):

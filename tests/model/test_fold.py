@@ -61,7 +61,9 @@ def test_all_contributions_together_are_the_score(items: list[Item], encoder: Wo
     run(fold, encoder, clicks(200))
     outcome = run(fold, encoder, [Click(id="last", user="u1", at_ms=10**6, item="i1")])[0]
     assert outcome.recommendation is not None
-    for slot in outcome.recommendation.items:
+    claimed = [slot for slot in outcome.recommendation.items if any(one.feature == "content" for one in slot.because)]
+    assert claimed
+    for slot in claimed:
         assert slot.rest == pytest.approx(fold.ranker.bias, abs=1e-3)
 
 
@@ -288,3 +290,22 @@ def test_messages_stay_small_and_reasons_read_well(fold: Fold, encoder: WordEnco
     for slot in one.items:
         for reason in slot.because:
             assert "{" not in sentence(reason, titles) + sentence(reason, titles, "zh")
+
+
+def test_content_is_what_items_share_beyond_what_all_share(items: list[Item], encoder: WordEncoder) -> None:
+    """Features of text are products of vectors less their mean, whatever was there before."""
+    fold = prepare(items[:30], encoder, FoldSettings())
+    fold.put_item(items[3], encoder.encode(["something else"])[0])
+    for item in (*items[30:], items[3]):
+        fold.put_item(item, encoder.encode([item.content()])[0])
+    run(fold, encoder, clicks(50))
+    words = encoder.encode(["love wedding kiss"])[0]
+    vectors = encoder.encode([item.content() for item in items])
+    mean = vectors.mean(axis=0)
+    catalogue, n = fold.catalogue, len(items)
+    centred = catalogue.similarity[:n, :n] - catalogue.common[:n] - catalogue.common[:n, None]
+    away = ~np.eye(n, dtype=bool)
+    # The mean leaves each item itself out of what it is like: 1 / n less, the same for all.
+    assert centred[away] == pytest.approx(((vectors - mean) @ (vectors - mean).T)[away] + 1 / n, abs=1e-5)
+    found = catalogue.related(words)[:n] - catalogue.common[:n]
+    assert np.ptp(found - (vectors - mean) @ (words - mean)) < 1e-5

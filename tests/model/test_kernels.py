@@ -18,7 +18,7 @@ def test_pasts_that_are_alike_and_unlike_do_not_blow_each_other_up() -> None:
     family, items, contents = np.array([2, 3]), np.zeros(1, np.int64), np.array([-1, -2])
     slopes = np.ones(2, np.float32)
     strongest_parts(
-        x, slopes, family, items, none, none, contents, searched, empty, empty, empty, sources, values
+        x, slopes, family, items, none, none, contents, searched, empty, empty, empty, empty[0], sources, values
     )  # fmt: skip
     assert sources[0, :2].tolist() == [0, 2]  # the event that is alike, then the feature
     assert values[0].tolist() == [2.0, 0.5, 0.0]
