@@ -103,6 +103,11 @@ class PartitionState:
         self.events_since_snapshot = 0
         self.deltas_since_snapshot = 0
         self.snapshots = 0
+        """Its lowest bit says which of the two generations was written last."""
+        self._began = self._parts = self._written = 0
+        """Of the snapshot that is being written: its sequence, and how many parts it has and of them are written."""
+        self._blocks: list[tuple[int, int]] = []
+        """What is left of it."""
 
     def changes(
         self, offset: int, events: int, users: Iterable[str], items_offsets: list[int], every: int, ring: int
@@ -128,19 +133,30 @@ class PartitionState:
             records.append((b"d/%d/%d" % (sequence % ring, part), value))
         self.events_since_snapshot += events
         self.deltas_since_snapshot += 1
-        # Half the ring at most: a delta that is still needed is never overwritten.
-        if self.events_since_snapshot >= every or self.deltas_since_snapshot >= ring // 2:
-            self.events_since_snapshot = self.deltas_since_snapshot = 0
-            chunks = fold.snapshot()
-            parity = self._next_parity()
-            for part, chunk in enumerate(chunks):
-                value = _encode(Record(FORMAT, sequence, part, len(chunks), False, chunk))
-                records.append((b"s/%d/%d" % (parity, part), value))
-        return records
+        return records + self._snapshot(sequence, every, ring)
 
-    def _next_parity(self) -> int:
-        self.snapshots += 1
-        return self.snapshots % 2
+    def _snapshot(self, sequence: int, every: int, ring: int) -> list[tuple[bytes, bytes | None]]:
+        """Return the next parts of a snapshot, if one is being written or is due."""
+        fold = self.fold
+        chunks = []
+        if self._blocks:
+            # So many that it ends within a quarter of the ring.
+            share = 1 + self._parts * 4 // ring
+            blocks, self._blocks = self._blocks[:share], self._blocks[share:]
+            chunks = [fold.snapshot_rows(block, sequence) for block in blocks]
+        # Half the ring at most: a delta that is still needed is never overwritten.
+        elif self.events_since_snapshot >= every or self.deltas_since_snapshot >= ring // 2:
+            self.events_since_snapshot = self.deltas_since_snapshot = 0
+            self.snapshots += 1
+            first, self._blocks = fold.begin_snapshot()
+            chunks = [first]
+            self._began, self._parts, self._written = sequence, 1 + len(self._blocks), 0
+        records: list[tuple[bytes, bytes | None]] = []
+        for chunk in chunks:
+            value = _encode(Record(FORMAT, self._began, self._written, self._parts, False, chunk))
+            records.append((b"s/%d/%d" % (self.snapshots % 2, self._written), value))
+            self._written += 1
+        return records
 
 
 def restore(partition: int, fold: Fold, table: Mapping[bytes, bytes]) -> PartitionState | None:
@@ -179,12 +195,12 @@ def restore(partition: int, fold: Fold, table: Mapping[bytes, bytes]) -> Partiti
         parts = deltas.get(sequence, {})
         if not parts or len(parts) != parts[min(parts)].parts:
             raise Fatal(f"delta {sequence} is missing from the state of partition {partition}: use a new app_id")
-        fold.load_delta(unpack([parts[part] for part in range(len(parts))]))
+        fold.load_delta(unpack([parts[part] for part in range(len(parts))]), sequence)
     for user, parts in users.items():
         if 0 in parts:
             wanted = range(parts[0].parts)
             fold.load_user(user, unpack([parts[part] for part in wanted]))
-    fold.order_users()
+    fold.loaded()
     state = PartitionState(partition, fold, position)
     state.deltas_since_snapshot = position.sequence - since
     state.snapshots = parity

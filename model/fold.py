@@ -121,6 +121,8 @@ class Fold:
         self._explainer = Explainer(self.features, self.ranker, settings.reasons)
         self.profiles: dict[str, Profile] = {}
         self.stream_ms = 0
+        self._snapshot_items = 0
+        """Items known when the current snapshot began."""
         self.facts: list[Fact] = []
         self._hidden: dict[str, array[int]] = {}
         """Indices of what each user consumed: derived from the profile when missing, extended with it."""
@@ -370,17 +372,14 @@ class Fold:
         self.profiles[user] = profile
         self._hidden.pop(user, None)
 
-    def order_users(self) -> None:
-        """Put the users into the order of their last events: to be called once all are loaded."""
-        self.profiles = dict(sorted(self.profiles.items(), key=lambda pair: pair[1].heard_ms))
-
     def take_delta(self) -> bytes:
         """Return what changed in the shared tables since the last call, and the ranker as it is."""
         facts, self.facts = self.facts, []
         return msgspec.msgpack.encode(_Delta(FORMAT, self.stream_ms, *self.ranker.dump(), facts))
 
-    def load_delta(self, delta: bytes) -> None:
-        """Add one delta; to be called in order, after the snapshot that it follows."""
+    def load_delta(self, delta: bytes, sequence: int) -> None:
+        """Add the delta of a transaction; in order, after the snapshot that it follows, and before `loaded`."""
+        self.tables.open_rows(sequence)
         record = msgspec.msgpack.decode(delta, type=_Delta)
         _refuse_newer(record.format, FORMAT)
         self.stream_ms = record.stream_ms
@@ -396,15 +395,24 @@ class Fold:
         self.tables.reserve(self.catalogue.capacity)
         return place
 
-    def snapshot(self) -> list[bytes]:
-        """Return the shared tables and the ranker in chunks below 1 MB, independent of the order of items."""
-        head = msgspec.msgpack.encode(_Delta(FORMAT, self.stream_ms, *self.ranker.dump(), []))
-        return [head, *self.tables.snapshot(self.catalogue.ids)]
+    def begin_snapshot(self) -> tuple[bytes, list[tuple[int, int]]]:
+        """Return the first chunk of a snapshot of the shared tables, and the blocks of rows that are to follow it."""
+        n = self._snapshot_items = len(self.catalogue)
+        return self.tables.dump_counts(self.catalogue.ids), self.tables.blocks(n)
+
+    def snapshot_rows(self, block: tuple[int, int], sequence: int) -> bytes:
+        """Return a block's chunk, as of now: after transaction `sequence`."""
+        ids = self.catalogue.ids
+        return self.tables.dump_rows(*block, sequence, ids[self._snapshot_items :], len(ids))
 
     def load_snapshot(self, chunks: Sequence[bytes]) -> None:
-        """Take over what `snapshot` gave, into an empty fold (items may already be there)."""
-        self.tables.load(chunks[1:], self._intern, lambda: self.catalogue.capacity)
-        self.load_delta(chunks[0])
+        """Take over all chunks of a snapshot, the first one first, into an empty fold (items may already be there)."""
+        self.tables.load(chunks[0], chunks[1:], self._intern)
+
+    def loaded(self) -> None:
+        """Go live: snapshot, deltas and users are loaded."""
+        self.tables.open_all()
+        self.profiles = dict(sorted(self.profiles.items(), key=lambda pair: pair[1].heard_ms))
 
 
 def _refuse_newer(found: int, known: int) -> None:

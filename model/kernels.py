@@ -151,20 +151,35 @@ def refresh(alone: Array, engaged: Array, liked: Array, recent: Array, item: int
 
 
 @njit(cache=True)
+def _count(table: Array, row: int, column: int, amount: np.float32, filled: Indices) -> None:
+    filled[row] += table[row, column] == 0
+    table[row, column] += amount
+
+
+@njit(cache=True)
 def count_pairs(
     together: Array,
     followed: Array,
     liked_together: Array,
+    filled: Indices,
+    opened: NDArray[np.bool_],
     item: int,
     before: Indices,
     liked_before: Indices,
 ) -> None:
-    """Count `item` with the user's earlier ones, newest first; `liked_before` is empty where it was not liked."""
+    """Count `item` with the user's earlier ones, newest first; `liked_before` is empty where it was not liked.
+
+    Only rows that are `opened` change; `filled` counts each row's cells that are not 0, in all three tables.
+    """
     for k in range(len(before)):
-        together[before[k], item] += 1
-        together[item, before[k]] += 1
-        if k < SUCCESSORS:
-            followed[before[k], item] += np.float32(1) / (1 + k)
+        if opened[before[k]]:
+            _count(together, before[k], item, np.float32(1), filled)
+            if k < SUCCESSORS:
+                _count(followed, before[k], item, np.float32(1) / np.float32(1 + k), filled)
+        if opened[item]:
+            _count(together, item, before[k], np.float32(1), filled)
     for k in range(len(liked_before)):
-        liked_together[liked_before[k], item] += 1
-        liked_together[item, liked_before[k]] += 1
+        if opened[liked_before[k]]:
+            _count(liked_together, liked_before[k], item, np.float32(1), filled)
+        if opened[item]:
+            _count(liked_together, item, liked_before[k], np.float32(1), filled)

@@ -3,6 +3,7 @@
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,6 +16,8 @@ RECENT = 5000
 """Engagements in the window of recent popularity."""
 PAIRS = ("together", "liked_together", "followed")
 CHUNK_BYTES = 256 * 1024
+CELL_BYTES = 6
+"""Of a cell in a snapshot: its column and its value."""
 
 
 class Fact(msgspec.Struct, frozen=True, array_like=True):
@@ -42,6 +45,12 @@ class Tables:
         self.liked_together = zeros((capacity, capacity), np.float32)
         self.followed = zeros((capacity, capacity), np.float32)
         """[a, b]: b came after a, weighed by 1 / distance, up to 3 steps."""
+        self.filled = zeros(capacity, np.int64)
+        """Cells that are not 0 in each row of the three."""
+        self._opened = np.ones(capacity, np.bool_)
+        """Rows that count; all of them but while a snapshot is being loaded."""
+        self._since: dict[int, int] = {}
+        """Of the rows of such a snapshot: the sequence that they hold everything up to."""
         self._refresh(range(capacity))
 
     def _refresh(self, items: Iterable[int]) -> None:
@@ -56,6 +65,8 @@ class Tables:
                 setattr(self, name, grown(getattr(self, name), (capacity,)))
             self.alone = grown(self.alone, (6, capacity))
             self._refresh(range(known, capacity))
+            self.filled = np.concatenate([self.filled, np.zeros(capacity - known, np.int64)])
+            self._opened = np.concatenate([self._opened, np.ones(capacity - known, np.bool_)])
             for name in PAIRS:
                 setattr(self, name, grown(getattr(self, name), (capacity, capacity)))
 
@@ -72,46 +83,85 @@ class Tables:
             self.liked[item] += 1
         refresh(self.alone, self.engaged, self.liked, self.recent, item)
         count_pairs(
-            self.together, self.followed, self.liked_together, item, before, liked_before if liked else liked_before[:0]
+            self.together,
+            self.followed,
+            self.liked_together,
+            self.filled,
+            self._opened,
+            item,
+            before,
+            liked_before if liked else liked_before[:0],
         )
 
-    def snapshot(self, ids: Sequence[str]) -> list[bytes]:
-        """Return everything in compressed chunks, each well below 1 MB."""
+    # -- A snapshot is fuzzy, as a database's (Mohan et al., ARIES, 1992): counts of items first, then rows of the pair
+    # -- tables, block by block while counting goes on. Each block names the sequence that it holds everything up to;
+    # -- what was counted since then is counted again when it is loaded. So no snapshot stops the stream.
+
+    def blocks(self, n: int) -> list[tuple[int, int]]:
+        """Return the first n rows in blocks (start, stop), each of which makes a chunk well below 1 MB."""
+        sizes = self.filled[:n] * CELL_BYTES
+        found, start = [], 0
+        while start < n:
+            fitting = max(1, int(np.searchsorted(np.cumsum(sizes[start:]), CHUNK_BYTES, "right")))
+            found.append((start, start + fitting))
+            start += fitting
+        return found
+
+    def dump_counts(self, ids: Sequence[str]) -> bytes:
+        """Return the chunk of what is counted of each item alone; `ids` are the items' in the order of rows."""
         n = len(ids)
         counts = np.stack([self.engaged[:n], self.liked[:n]])
-        head = [list(ids), counts.astype("<f4").tobytes(), np.fromiter(self.window, "<i4").tobytes()]
-        chunks = [zlib.compress(msgspec.msgpack.encode(["counts", head]), 1)]
-        for name in PAIRS:
-            table: NDArray[np.float32] = np.ascontiguousarray(getattr(self, name)[:n, :n]).ravel()
-            cells = np.flatnonzero(table)  # several times as fast as nonzero() in two dimensions
-            rows, columns = np.divmod(cells, max(n, 1))
-            ends = np.cumsum(np.bincount(rows, minlength=n))
-            columns, values = columns.astype("<u2"), table[cells].astype("<f4")
-            start = first = 0
-            while start < n:
-                stop = max(start + 1, int(np.searchsorted(ends, first + CHUNK_BYTES // 6, "right")))
-                last = int(ends[stop - 1])
-                lengths = np.diff(ends[start:stop], prepend=first).astype("<i4")
-                body = [name, start, lengths.tobytes(), columns[first:last].tobytes(), values[first:last].tobytes()]
-                chunks.append(zlib.compress(msgspec.msgpack.encode(["pairs", body]), 1))
-                start, first = stop, last
-        return chunks
+        return _zip([list(ids), counts.astype("<f4").tobytes(), np.fromiter(self.window, "<i4").tobytes()])
 
-    def load(self, chunks: Sequence[bytes], intern: Callable[[str], int], capacity: Callable[[], int]) -> None:
-        """Take over a snapshot; `intern` gives the index of an item id (indices may differ from the writer's)."""
-        parts = [msgspec.msgpack.decode(zlib.decompress(chunk)) for chunk in chunks]
-        place = np.zeros(0, np.int64)
-        for kind, body in sorted(parts, key=lambda part: str(part[0])):  # "counts" sorts before "pairs"
-            if kind == "counts":
-                place = np.array([intern(item) for item in body[0]], np.int64)
-                self.reserve(capacity())
-                self.engaged[place], self.liked[place] = np.frombuffer(body[1], "<f4").reshape(2, -1)
-                for old in np.frombuffer(body[2], "<i4"):
-                    self.window.append(int(place[old]))
-                    self.recent[place[old]] += 1
-                self._refresh(range(len(self.engaged)))
-            else:
-                name, start, lengths, columns, values = body
-                counts = np.frombuffer(lengths, "<i4")
-                rows = np.repeat(np.arange(start, start + len(counts)), counts)
-                getattr(self, name)[place[rows], place[np.frombuffer(columns, "<u2")]] = np.frombuffer(values, "<f4")
+    def dump_rows(self, start: int, stop: int, sequence: int, later: Sequence[str], n: int) -> bytes:
+        """Return a chunk of rows, with columns up to n; `later` are the ids of items that came since `dump_counts`."""
+        tables = []
+        for name in PAIRS:
+            block: NDArray[np.float32] = np.ascontiguousarray(getattr(self, name)[start:stop, :n]).ravel()
+            cells = np.flatnonzero(block)  # several times as fast as nonzero() in two dimensions
+            rows, columns = np.divmod(cells, max(n, 1))
+            lengths = np.bincount(rows, minlength=stop - start)
+            tables.append(
+                [lengths.astype("<i4").tobytes(), columns.astype("<u2").tobytes(), block[cells].astype("<f4").tobytes()]
+            )
+        return _zip([sequence, start, list(later), tables])
+
+    def load(self, counts: bytes, rows: Sequence[bytes], intern: Callable[[str], int]) -> None:
+        """Take over a snapshot; `intern` makes room for an item and gives its row (rows may differ from the writer's).
+
+        To be followed by `open_rows` before each delta, and by `open_all`.
+        """
+        ids, both, window = _unzip(counts)
+        place = np.array([intern(item) for item in ids], np.int64)
+        self.engaged[place], self.liked[place] = np.frombuffer(both, "<f4").reshape(2, -1)
+        for old in np.frombuffer(window, "<i4"):
+            self.window.append(int(place[old]))
+            self.recent[place[old]] += 1
+        self._refresh(range(len(self.engaged)))
+        for chunk in rows:
+            sequence, start, later, tables = _unzip(chunk)
+            where = np.concatenate([place, np.array([intern(item) for item in later], np.int64)])
+            for name, (lengths, columns, values) in zip(PAIRS, tables, strict=True):
+                sizes = np.frombuffer(lengths, "<i4")
+                owners = where[np.repeat(np.arange(start, start + len(sizes)), sizes)]
+                getattr(self, name)[owners, where[np.frombuffer(columns, "<u2")]] = np.frombuffer(values, "<f4")
+                np.add.at(self.filled, where[start : start + len(sizes)], sizes)
+                self._since.update(dict.fromkeys(where[start : start + len(sizes)].tolist(), sequence))
+
+    def open_rows(self, sequence: int) -> None:
+        """Let those rows count that do not hold what `sequence` counted yet."""
+        for row, since in self._since.items():
+            self._opened[row] = since < sequence
+
+    def open_all(self) -> None:
+        """Let every row count: everything is loaded."""
+        self._since.clear()
+        self._opened[:] = True
+
+
+def _zip(body: object) -> bytes:
+    return zlib.compress(msgspec.msgpack.encode(body), 1)
+
+
+def _unzip(chunk: bytes) -> Any:
+    return msgspec.msgpack.decode(zlib.decompress(chunk))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import model.fold
+import model.tables
 from model.errors import BadEvent, Fatal
 from model.evaluate import judge, prepare, report, shuffled
 from model.events import (
@@ -23,6 +24,7 @@ from model.events import (
 )
 from model.explain import sentence
 from model.fold import Answer, Fold, FoldSettings, Outcome
+from model.tables import PAIRS
 from tests.model.conftest import WordEncoder
 
 
@@ -121,25 +123,37 @@ def equal(one: Recommendation | None, other: Recommendation | None) -> bool:
     return [slot.item for slot in one.items] == [slot.item for slot in other.items]
 
 
-@pytest.mark.parametrize("snapshot_at", [0, 100, 170])
-def test_a_restored_fold_goes_on_as_if_never_stopped(items: list[Item], encoder: WordEncoder, snapshot_at: int) -> None:
+@pytest.mark.parametrize("snapshot_at", [0, 60, 130])
+def test_a_restored_fold_goes_on_as_if_never_stopped(
+    items: list[Item], encoder: WordEncoder, snapshot_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = [*clicks(170), Search(id="s", user="u1", at_ms=171_000, text="alien ship"), *clicks(60, 5)]
     whole = run(prepare(items, encoder, FoldSettings()), encoder, events)
     first = prepare(items, encoder, FoldSettings())
     run(first, encoder, events[:snapshot_at])
     first.take_delta()
-    snapshot, deltas = first.snapshot(), []
-    for event in events[snapshot_at:171]:
+    monkeypatch.setattr(model.tables, "CHUNK_BYTES", 1000)
+    head, blocks = first.begin_snapshot()
+    snapshot, deltas = [head], []
+    for sequence, event in enumerate(events[snapshot_at:171], 1):
         run(first, encoder, [event])
         deltas.append(first.take_delta())
+        if blocks:  # it is written while counting goes on
+            snapshot.append(first.snapshot_rows(blocks.pop(0), sequence))
+    assert not blocks
     second = prepare(items[::-1], encoder, FoldSettings())  # the items arrive in another order
     second.load_snapshot(snapshot)
-    for delta in deltas:
-        second.load_delta(delta)
+    for sequence, delta in enumerate(deltas, 1):
+        second.load_delta(delta, sequence)
     for user in first.profiles:
         state = first.dump_user(user)
         assert state is not None
         second.load_user(user, state)
+    second.loaded()
+    here = [second.catalogue.index[item] for item in first.catalogue.ids]
+    for name in PAIRS:
+        assert getattr(second.tables, name)[np.ix_(here, here)] == pytest.approx(getattr(first.tables, name)[:40, :40])
+    assert (second.tables.filled[here] == first.tables.filled[:40]).all()
     for expected, got in zip(whole[171:], run(second, encoder, events[171:]), strict=True):
         assert equal(expected.recommendation, got.recommendation)
         assert (expected.evaluation and expected.evaluation.ranks) == (got.evaluation and got.evaluation.ranks)
