@@ -152,6 +152,8 @@ def evaluate(
     shuffle_labels: Annotated[bool, typer.Option("--shuffle-labels", help="Control: permute the items.")] = False,
     shuffle_ties: Annotated[int | None, typer.Option(help="Another seed for ties alone.")] = None,
     first: Annotated[int | None, typer.Option(min=1, help="Only the first so many events.")] = None,
+    partitions: Annotated[int, typer.Option(min=1, max=64, help="Divide the users as Kafka's partitions would.")] = 1,
+    merge_every: Annotated[int, typer.Option(min=0, help="Events until partitions tell each other; 0: never.")] = 1000,
     json: Annotated[Path | None, typer.Option(help="Write the report there.")] = None,
 ) -> None:
     """Measure HR@10, NDCG@10 and MRR of the very fold that serves, each event scored before it is learnt from.
@@ -167,7 +169,8 @@ def evaluate(
         raise PenchantError("--events and --items go together: give both, or neither")
     known, history = load_jsonl(events, items) if events and items else load(source)
     ablation = frozenset(without or ())
-    evaluate(known, history[:first], Run(bundle, ablation, seed, shuffle_ties, shuffle_labels, json))
+    run = Run(bundle, ablation, seed, shuffle_ties, shuffle_labels, partitions, merge_every, json)
+    evaluate(known, history[:first], run)
 
 
 @topics_app.command("plan")

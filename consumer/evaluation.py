@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from consumer.murmur2 import Places
 from consumer.shipped import shipped_bundle
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
-from model.evaluate import RANKERS, Difference, Measured, difference, judge, prepare, report, shuffled
+from model.evaluate import RANKERS, Difference, Measured, difference, judge_apart, prepare, report, shuffled
 from model.events import Event, Item
 from model.fold import FoldSettings
 
@@ -30,6 +31,10 @@ class Run:
     ties: int | None = None
     """Seed of ties, where it differs from `seed`."""
     shuffle_labels: bool = False
+    partitions: int = 1
+    """Folds among which users are divided as Kafka's partitioner divides them."""
+    merge_every: int = 1000
+    """Events after which the partitions tell each other what they counted; 0: never."""
     output: Path | None = None
 
 
@@ -47,12 +52,19 @@ def evaluate(items: Sequence[Item], events: Sequence[Event], run: Run) -> None:
     if run.without:
         settings.append(FoldSettings(seed=seed, without=run.without))
     with console.status(f"embedding {len(items)} items"):
-        folds = [prepare(items, encoder, each) for each in settings]
+        folds = [[prepare(items, encoder, each) for _ in range(run.partitions)] for each in settings]
+    places = Places(run.partitions)
     if run.shuffle_labels:
         events = shuffled(events, run.seed)
     with Progress(console=console) as progress:
         task = progress.add_task("events", total=len(events) * len(folds))
-        judged = [judge(fold, events, encoder, lambda: progress.advance(task)) for fold in folds]
+        judged = [
+            judge_apart(
+                apart, events, encoder, lambda user: places[user.encode()], run.merge_every,
+                lambda: progress.advance(task),
+            )
+            for apart in folds
+        ]  # fmt: skip
     results = [report(each, run.seed) for each in judged]
     Console().print(_table(results[0]))
     plain: dict[str, object] = _plain(results[0])

@@ -12,6 +12,7 @@ from consumer import kafka
 from consumer.assignment import Assignment
 from consumer.batch import FoldFailed, Texts, Vector, fold_poll
 from consumer.failures import Failures
+from consumer.foreign import Foreign
 from consumer.http import Health
 from consumer.metrics import Metrics
 from consumer.murmur2 import Places
@@ -53,6 +54,7 @@ class Loop:
         self._reach = reach = Reach(settings, health)
         self._consumer: Consumer = kafka.group_consumer(settings, reach.on_error)
         self._table = ItemsTable(settings, reach.on_error, self._beat)
+        self._foreign = Foreign(settings, reach.on_error, self._beat)
         self._transactions = Transactions(settings, reach.on_error)
 
     def run(self) -> None:
@@ -69,6 +71,7 @@ class Loop:
         self.health.say(False, "stopping")
         self._transactions.close()
         self._table.close()
+        self._foreign.close()
         self._consumer.close()
 
     def turn(self) -> int:
@@ -82,6 +85,7 @@ class Loop:
         if not self._started:
             return 0
         self._take_items(self._table.poll())
+        self._merge()
         messages = self._consume()  # also where Kafka is away: it is where the group's news come in
         self._settle()
         if messages:
@@ -97,6 +101,7 @@ class Loop:
         kafka.partitions_of(self._consumer, self.settings.state_topic)
         kafka.partitions_of(self._consumer, self.settings.events_topic)
         self._take_items(self._table.open())
+        self._foreign.open()
         self._assignment.subscribe(self._consumer, self.settings.events_topic)
         self._started = True
         log.info("reading", topic=self.settings.events_topic, items=len(self._items))
@@ -159,7 +164,7 @@ class Loop:
             fold = self._new_fold()
             for item, vector in self._items.values():
                 fold.put_item(item, vector)
-            state, records = restored(settings, self._consumer, here, fold, reach.on_error, self._beat)
+            state, records = restored(settings, self._consumer, here, fold, self._foreign, reach.on_error, self._beat)
             state.position = msgspec.structs.replace(
                 state.position, bundle=self.encoder.version, settings=settings.outcome_hash()
             )
@@ -190,6 +195,11 @@ class Loop:
                     state.fold.drop_item(name)
         self.metrics.items.set(len(self._items))
 
+    def _merge(self) -> None:
+        told = self._foreign.poll()
+        for state in self.states.values() if told else ():
+            self.metrics.merged_facts.inc(state.merge(told))
+
     def _fold(self, messages: list[Message]) -> None:
         settings, states = self.settings, self.states
         try:
@@ -203,6 +213,9 @@ class Loop:
             return
         records: list[Produce] = [(topic, key, value, -1) for topic, key, value in work.outputs]
         for partition, offset in work.offsets.items():
+            told = states[partition].tell() if len(self._foreign.offsets) > 1 else None
+            if told is not None:
+                records.append((settings.facts_topic, None, told, partition))
             changes = states[partition].changes(
                 offset, work.folded[partition], work.users.get(partition, ()), list(self._table.offsets),
                 settings.snapshot_every, settings.delta_ring,

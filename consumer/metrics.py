@@ -35,6 +35,7 @@ class Metrics:
         self.foreign_keys = counter("foreign_keys", "Events whose key is not their user")
         self.foreign_partitions = counter("foreign_partitions", "Events elsewhere than murmur2 puts their key")
         self.expired = counter("expired_users", "Users forgotten because they were unheard of for the TTL")
+        self.merged_facts = counter("merged_facts", "Engagements of other partitions' users that were counted")
         self.recommendations = counter("recommendations", "Lists committed")
         self.interests = counter("interests", "Interests committed")
         self.evaluated = counter("evaluated", "Events ranked before they were learnt from")

@@ -6,6 +6,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from consumer import kafka
+from consumer.foreign import Foreign
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position, restore
 from consumer.tables import read_table
@@ -17,7 +18,13 @@ log = structlog.get_logger("penchant.restoring")
 
 
 def restored(
-    settings: Settings, consumer: Consumer, here: TopicPartition, fold: Fold, on_error: kafka.OnError, beat: Beat
+    settings: Settings,
+    consumer: Consumer,
+    here: TopicPartition,
+    fold: Fold,
+    foreign: Foreign,
+    on_error: kafka.OnError,
+    beat: Beat,
 ) -> tuple[PartitionState, int]:
     """Return the state of the partition `here`, built into the new `fold`, and how many records that took.
 
@@ -30,7 +37,7 @@ def restored(
     if committed.error is not None:
         raise KafkaException(committed.error)
     table, count = read_table(settings, settings.state_topic, partition, on_error, beat)
-    state = restore(partition, fold, table)
+    state = restore(partition, fold, table, foreign.between)
     if state is None:
         if committed.offset >= 0:
             raise Fatal(
@@ -41,6 +48,7 @@ def restored(
         state = PartitionState(partition, fold, Position(FORMAT, offset, 0, "", [], ""))
     elif committed.offset != state.position.offset:
         log.warning("offsets differ from the state's, which count", partition=partition)
+    state.merge(foreign.between(state.position.merged, foreign.offsets))
     return state, count
 
 

@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         return f"{self.app_id}.dead-letters"
 
     @property
+    def facts_topic(self) -> str:
+        """What each partition tells the others: who engaged what after what, without names."""
+        return f"{self.app_id}.facts"
+
+    @property
     def state_topic(self) -> str:
         """The changelog; its partition n belongs to partition n of the events."""
         return f"{self.app_id}.state"

@@ -6,12 +6,14 @@ Whatever is of an older sequence than it should be is left over from before, and
 """
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 from model.errors import Fatal
 from model.fold import Fold
+from model.tables import Fact
 
 FORMAT = 1
 PART_BYTES = 480 * 1024
@@ -41,6 +43,15 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     bundle: str
     items_offsets: list[int]
     settings: str
+    merged: list[int] = []
+    """Of each partition: the first offset of its facts that is not merged yet."""
+
+
+class _Merged(msgspec.Struct, frozen=True, array_like=True):
+    """A delta or the beginning of a snapshot, after the facts up to `merged` were counted, too."""
+
+    merged: list[int]
+    body: bytes
 
 
 class _Head(msgspec.Struct, frozen=True, array_like=True):
@@ -51,6 +62,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _head = msgspec.msgpack.Decoder(_Head)
 _record = msgspec.msgpack.Decoder(Record)
 _position = msgspec.msgpack.Decoder(Position)
+_merged = msgspec.msgpack.Decoder(_Merged)
+_facts = msgspec.msgpack.Decoder(list[Fact])
+
+Told = Sequence[tuple[int, int, bytes]]
+"""Facts of other partitions: partition, offset, value; by partition, then offset."""
+ReadTold = Callable[[Sequence[int], Sequence[int]], Told]
+"""Returns what was told from one vector of offsets up to another."""
 
 
 def pack(sequence: int, body: bytes) -> list[bytes]:
@@ -109,6 +127,26 @@ class PartitionState:
         self._blocks: list[tuple[int, int]] = []
         """What is left of it."""
 
+    def tell(self) -> bytes | None:
+        """Return the facts that the next transaction is to tell the other partitions; to be called before `changes`."""
+        return _encode(self.fold.facts) if self.fold.facts else None
+
+    def merge(self, told: Told) -> int:
+        """Count what other partitions told, once each, and return how many facts that were.
+
+        How far is recorded with the next transaction; until then nothing depends on it.
+        """
+        merged, count = list(self.position.merged), 0
+        for partition, offset, value in told:
+            merged += [0] * (partition + 1 - len(merged))
+            if partition != self.partition and offset >= merged[partition]:
+                facts = _facts.decode(value)
+                self.fold.merge(facts)
+                count += len(facts)
+                merged[partition] = offset + 1
+        self.position = msgspec.structs.replace(self.position, merged=merged)
+        return count
+
     def changes(
         self, offset: int, events: int, users: Iterable[str], items_offsets: list[int], every: int, ring: int
     ) -> list[tuple[bytes, bytes | None]]:
@@ -118,7 +156,7 @@ class PartitionState:
         """
         before, fold = self.position, self.fold
         sequence = before.sequence + 1
-        self.position = Position(FORMAT, offset, sequence, before.bundle, items_offsets, before.settings)
+        self.position = msgspec.structs.replace(before, offset=offset, sequence=sequence, items_offsets=items_offsets)
         records: list[tuple[bytes, bytes | None]] = [(b"p", _encode(self.position))]
         for user in users:
             profile = fold.dump_user(user)
@@ -129,7 +167,7 @@ class PartitionState:
                 continue
             for part, value in enumerate(pack(sequence, profile)):
                 records.append((b"v/%d/" % part + name if part else b"u/" + name, value))
-        for part, value in enumerate(pack(sequence, fold.take_delta())):
+        for part, value in enumerate(pack(sequence, _encode(_Merged(before.merged, fold.take_delta())))):
             records.append((b"d/%d/%d" % (sequence % ring, part), value))
         self.events_since_snapshot += events
         self.deltas_since_snapshot += 1
@@ -149,7 +187,7 @@ class PartitionState:
             self.events_since_snapshot = self.deltas_since_snapshot = 0
             self.snapshots += 1
             first, self._blocks = fold.begin_snapshot()
-            chunks = [first]
+            chunks = [_encode(_Merged(self.position.merged, first))]
             self._began, self._parts, self._written = sequence, 1 + len(self._blocks), 0
         records: list[tuple[bytes, bytes | None]] = []
         for chunk in chunks:
@@ -159,8 +197,16 @@ class PartitionState:
         return records
 
 
-def restore(partition: int, fold: Fold, table: Mapping[bytes, bytes]) -> PartitionState | None:
+def _nothing_told(_start: Sequence[int], _stop: Sequence[int]) -> Told:
+    return []
+
+
+def restore(
+    partition: int, fold: Fold, table: Mapping[bytes, bytes], read_told: ReadTold = _nothing_told
+) -> PartitionState | None:
     """Return the state that a changelog's latest values describe, None if it is empty; `fold` is new.
+
+    `read_told` gives what other partitions told and was merged since the snapshot.
 
     Raises:
         Fatal: the changelog is of a newer format, or something is missing from it.
@@ -186,16 +232,28 @@ def restore(partition: int, fold: Fold, table: Mapping[bytes, bytes]) -> Partiti
                 parity = int(rest.partition(b"/")[0])
                 snapshots.setdefault((record.sequence, parity), {})[record.part] = record
     since, parity = 0, 0
+    merged: list[int] = []
     for (sequence, which), parts in sorted(snapshots.items(), reverse=True):
         if len(parts) == parts[min(parts)].parts:
             since, parity = sequence, which
-            fold.load_snapshot([parts[part].body for part in range(len(parts))])
+            head = _merged.decode(parts[0].body)
+            merged = head.merged
+            fold.load_snapshot([head.body, *(parts[part].body for part in range(1, len(parts)))])
             break
+    told: dict[int, deque[tuple[int, bytes]]] = {}
+    for other, offset, value in read_told(merged, position.merged):
+        if other != partition:
+            told.setdefault(other, deque()).append((offset, value))
     for sequence in range(since + 1, position.sequence + 1):
         parts = deltas.get(sequence, {})
         if not parts or len(parts) != parts[min(parts)].parts:
             raise Fatal(f"delta {sequence} is missing from the state of partition {partition}: use a new app_id")
-        fold.load_delta(unpack([parts[part] for part in range(len(parts))]), sequence)
+        delta = _merged.decode(unpack([parts[part] for part in range(len(parts))]))
+        fold.tables.open_rows(sequence)
+        for other, queue in sorted(told.items()):
+            while queue and other < len(delta.merged) and queue[0][0] < delta.merged[other]:
+                fold.merge(_facts.decode(queue.popleft()[1]))
+        fold.load_delta(delta.body)
     for user, parts in users.items():
         if 0 in parts:
             wanted = range(parts[0].parts)

@@ -78,6 +78,7 @@ def wanted(
         topic(f"{app_id}.recommendations", "compact,delete", retention_ms=str(30 * DAY_MS)),
         topic(f"{app_id}.interests", "compact"),
         topic(f"{app_id}.dead-letters", "delete", 1, retention_ms=str(30 * DAY_MS)),
+        topic(f"{app_id}.facts", "delete", retention_ms=str(7 * DAY_MS)),
         topic(f"{app_id}.state", "compact"),
     ]
 

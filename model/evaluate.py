@@ -71,13 +71,35 @@ def judge(
     fold: Fold, events: Iterable[Event], encoder: Encoder, progress: Callable[[], None] = lambda: None
 ) -> list[Judged]:
     """Run the events through the fold and return every target's ranks, in order."""
+    return judge_apart([fold], events, encoder, lambda user: 0, 0, progress)
+
+
+def judge_apart(
+    folds: Sequence[Fold],
+    events: Iterable[Event],
+    encoder: Encoder,
+    place: Callable[[str], int],
+    merge_every: int,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Judged]:
+    """Run the events through several folds, as partitions do; `place` says which of them is a user's.
+
+    After every `merge_every` events (0: never) each fold is told what the others counted.
+    """
     judged = []
-    for event in events:
+    for number, event in enumerate(events, 1):
+        fold = folds[place(event.user)]
         texts = fold.texts(event)
         vectors = dict(zip(texts, encoder.encode(texts), strict=True)) if texts else {}
         outcome = fold.apply(event, vectors)
         if outcome.evaluation is not None:
             judged.append(Judged(event.user, outcome.evaluation))
+        if merge_every and number % merge_every == 0:
+            told = [each.take_facts() for each in folds]
+            for own, each in enumerate(folds):
+                for other, facts in enumerate(told):
+                    if other != own:
+                        each.merge(facts)
         progress()
     return judged
 

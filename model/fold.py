@@ -281,12 +281,22 @@ class Fold:
             self._hidden.pop(event.user, None)
             oldest = next(iter(consumed))
 
+    def merge(self, facts: Sequence[Fact]) -> None:
+        """Count what users of other partitions did. It is not told on: each partition tells of its own users."""
+        for fact in facts:
+            for item in (fact.item, *fact.before, *fact.liked_before):
+                self._intern(item)
+            self._add(fact)
+
     def _count(self, fact: Fact) -> None:
+        self._add(fact)
+        self.facts.append(fact)
+
+    def _add(self, fact: Fact) -> None:
         index = self.catalogue.index
         before = np.array([index[item] for item in fact.before], np.int64)
         liked_before = np.array([index[item] for item in fact.liked_before], np.int64)
         self.tables.add(index[fact.item], fact.liked, before, liked_before)
-        self.facts.append(fact)
 
     def _like_tags(self, profile: Profile, item: int) -> None:
         """Let the affinity to tags fade by 5% and add the liked item's."""
@@ -374,21 +384,20 @@ class Fold:
 
     def take_delta(self) -> bytes:
         """Return what changed in the shared tables since the last call, and the ranker as it is."""
-        facts, self.facts = self.facts, []
-        return msgspec.msgpack.encode(_Delta(FORMAT, self.stream_ms, *self.ranker.dump(), facts))
+        return msgspec.msgpack.encode(_Delta(FORMAT, self.stream_ms, *self.ranker.dump(), self.take_facts()))
 
-    def load_delta(self, delta: bytes, sequence: int) -> None:
+    def take_facts(self) -> list[Fact]:
+        """Return what was counted of this partition's users since the last call."""
+        facts, self.facts = self.facts, []
+        return facts
+
+    def load_delta(self, delta: bytes) -> None:
         """Add the delta of a transaction; in order, after the snapshot that it follows, and before `loaded`."""
-        self.tables.open_rows(sequence)
         record = msgspec.msgpack.decode(delta, type=_Delta)
         _refuse_newer(record.format, FORMAT)
         self.stream_ms = record.stream_ms
         self.ranker.load(record.steps, record.parameters)
-        for fact in record.facts:
-            for item in (fact.item, *fact.before, *fact.liked_before):
-                self._intern(item)
-            self._count(fact)
-        self.facts.clear()
+        self.merge(record.facts)
 
     def _intern(self, item: str) -> int:
         place = self.catalogue.intern(item)

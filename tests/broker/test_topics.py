@@ -22,9 +22,9 @@ def wanted(app_id: str, partitions: int = 1) -> list[topics.Topic]:
 
 def test_apply_creates_what_plan_says_and_then_nothing_differs(bootstrap: str, app_id: str) -> None:
     lines = topics.plan(bootstrap, app_id, wanted(app_id, 2))
-    assert sum(line.startswith("+") for line in lines) == 6
+    assert sum(line.startswith("+") for line in lines) == 7
     assert any("--transactional-id" in line for line in lines)
-    assert sum(line.endswith("created") for line in topics.apply(bootstrap, wanted(app_id, 2))) == 6
+    assert sum(line.endswith("created") for line in topics.apply(bootstrap, wanted(app_id, 2))) == 7
     client = topics.admin(bootstrap)
     assert topics.differences(client, wanted(app_id, 2)) == []
     assert topics.apply(bootstrap, wanted(app_id, 2)) == ["every topic is as it should be"]
@@ -47,10 +47,10 @@ def test_copies_and_how_many_a_write_waits_for_are_compared(bootstrap: str, app_
     topics.create(topics.admin(bootstrap), wanted(app_id))
     three = topics.wanted(app_id, events=f"{app_id}.events", items=f"{app_id}.items", replication=3)
     lines = topics.plan(bootstrap, app_id, three)
-    for name in ("events", "items", "state", "interests", "recommendations", "dead-letters"):
+    for name in ("events", "items", "state", "interests", "recommendations", "dead-letters", "facts"):
         assert f"! {app_id}.{name}: replication factor is 1, should be 3; left as it is" in lines
         assert f"! {app_id}.{name}: min.insync.replicas is 1, should be 2; left as it is" in lines
-    assert sum(line.startswith(("!", "+")) for line in lines) == 12
+    assert sum(line.startswith(("!", "+")) for line in lines) == 14
 
 
 def test_a_topic_to_which_nothing_can_be_written_is_said(bootstrap: str, app_id: str) -> None:

@@ -1,12 +1,25 @@
 """What is written can be read back, whatever was left over from before."""
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.batch import Vector
-from consumer.state import FORMAT, PART_BYTES, PartitionState, Position, Record, pack, read_record, restore, unpack
+from consumer.state import (
+    FORMAT,
+    PART_BYTES,
+    PartitionState,
+    Position,
+    Record,
+    Told,
+    pack,
+    read_record,
+    restore,
+    unpack,
+)
 from model.errors import Fatal
 from model.events import Click, Event, Forget, Item, Search
 from model.fold import Fold, FoldSettings
@@ -54,27 +67,46 @@ def test_a_restored_state_goes_on_as_the_old_one(
 ) -> None:
     table: dict[bytes, bytes] = {}
     state = PartitionState(0, new_fold(), Position(FORMAT, 0, 0, "b", [], "s"))
+    # Another partition whose users do the same, and which tells of it.
+    other = PartitionState(1, new_fold(), Position(FORMAT, 0, 0, "b", [], "s"))
+    told: list[tuple[int, int, bytes]] = []
+
+    def read_told(start: Sequence[int], stop: Sequence[int]) -> Told:
+        return [
+            one for one in told if (start[1] if len(start) > 1 else 0) <= one[1] < (stop[1] if len(stop) > 1 else 0)
+        ]
+
     count = 0
     for poll in polls:
+        state.merge(told[-2:])  # the latter of the two again, which must not count twice
         made = [event(user, kind, number, count + n) for n, (user, kind, number) in enumerate(poll)]
         count += len(made)
         for one in made:
             state.fold.apply(one, vectors(state.fold, one))
+            other.fold.apply(one, vectors(other.fold, one))
         users = dict.fromkeys(one.user for one in made)
         for key, value in state.changes(count, len(made), users, [5], every, ring):
             if value is None:
                 table.pop(key, None)
             else:
                 table[key] = value
-    again = restore(0, new_fold(), table)
+        facts = other.tell()
+        other.fold.take_facts()
+        if facts is not None:
+            told.append((1, 3 * len(told), facts))  # offsets have holes
+    again = restore(0, new_fold(), table, read_told)
     assert again is not None
+    ours, theirs = again.fold.tables, state.fold.tables
+    assert (ours.engaged == theirs.engaged).all()
+    assert ours.together == pytest.approx(theirs.together)
+    assert ours.liked_together == pytest.approx(theirs.liked_together)
     assert again.position == state.position
     assert again.fold.profiles == state.fold.profiles
     probe = event("a", "click", 1, count)
-    ours, theirs = (s.fold.apply(probe, vectors(s.fold, probe)).recommendation for s in (state, again))
-    assert ours is not None
-    assert theirs is not None
-    assert [slot.item for slot in ours.items] == [slot.item for slot in theirs.items]
+    one_list, other_list = (s.fold.apply(probe, vectors(s.fold, probe)).recommendation for s in (state, again))
+    assert one_list is not None
+    assert other_list is not None
+    assert [slot.item for slot in one_list.items] == [slot.item for slot in other_list.items]
 
 
 def test_a_missing_delta_is_never_passed_over() -> None:

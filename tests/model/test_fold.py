@@ -144,7 +144,8 @@ def test_a_restored_fold_goes_on_as_if_never_stopped(
     second = prepare(items[::-1], encoder, FoldSettings())  # the items arrive in another order
     second.load_snapshot(snapshot)
     for sequence, delta in enumerate(deltas, 1):
-        second.load_delta(delta, sequence)
+        second.tables.open_rows(sequence)
+        second.load_delta(delta)
     for user in first.profiles:
         state = first.dump_user(user)
         assert state is not None

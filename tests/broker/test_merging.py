@@ -1,0 +1,72 @@
+"""Partitions learn from each other's users: every fact counts once, wherever it was told, and over restarts, too."""
+
+import time
+from collections import Counter
+
+import numpy as np
+
+from consumer.loop import Loop
+from consumer.settings import Settings
+from model.events import Click, decode_event
+from tests.broker.test_serve import events, make, prepare, running, send
+
+COUNT = 120
+
+
+def turn_until_merged(loops: list[Loop], wanted: Counter[str], seconds: float = 40.0) -> None:
+    """Turn until every partition has counted every engagement, those of other partitions included."""
+    deadline = time.monotonic() + seconds
+    while True:
+        states = [state for loop in loops for state in loop.states.values()]
+        if len(states) == 2 and all(engaged(state.fold.tables.engaged, state.fold.catalogue.ids) == wanted
+                                    for state in states):  # fmt: skip
+            return
+        assert time.monotonic() < deadline, [state.position for state in states]
+        for loop in loops:
+            loop.turn()
+
+
+def engaged(counts: np.ndarray, ids: list[str]) -> Counter[str]:
+    return Counter({item: int(count) for item, count in zip(ids, counts, strict=False) if count})
+
+
+def wanted(records: list[tuple[bytes | None, bytes | None]]) -> Counter[str]:
+    decoded = [decode_event(value) for _, value in records]
+    return Counter(event.item for event in decoded if isinstance(event, Click))
+
+
+def small(settings: Settings, ordinal: int = 0) -> Settings:
+    return settings.model_copy(update={"ordinal": ordinal, "poll_events": 7, "snapshot_every": 25, "delta_ring": 16})
+
+
+def test_every_partition_counts_every_engagement_once_over_restarts(bootstrap: str) -> None:
+    settings = prepare(bootstrap, partitions=2)
+    first, second = events(COUNT, 1), events(COUNT, 2)
+    send(settings, settings.events_topic, first)
+    with running(make(small(settings))) as loop:
+        turn_until_merged([loop], wanted(first))
+    send(settings, settings.events_topic, second)
+    with running(make(small(settings))) as loop:  # restored, and what was not merged yet caught up with
+        turn_until_merged([loop], wanted(first + second))
+        before = {number: state.fold.tables.together.copy() for number, state in loop.states.items()}
+    with running(make(small(settings))) as loop:
+        turn_until_merged([loop], wanted(first + second))
+        for number, state in loop.states.items():
+            assert (state.fold.tables.together == before[number]).all()
+
+
+def test_two_instances_learn_from_each_other_and_one_takes_over(bootstrap: str) -> None:
+    settings = prepare(bootstrap, partitions=2)
+    first, second = events(COUNT, 1), events(COUNT, 2)
+    with running(make(small(settings, 0))) as one:
+        with running(make(small(settings, 1))) as two:
+            deadline = time.monotonic() + 40
+            while not (len(one.states) == len(two.states) == 1):
+                assert time.monotonic() < deadline
+                one.turn()
+                two.turn()
+            send(settings, settings.events_topic, first)
+            turn_until_merged([one, two], wanted(first))
+        send(settings, settings.events_topic, second)
+        turn_until_merged([one], wanted(first + second))
+        assert len(one.states) == 2
