@@ -15,7 +15,7 @@ export HF_HUB_OFFLINE ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench nightly lock clean
+.PHONY: help setup demo test check bench torture nightly lock clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -59,8 +59,13 @@ check: $(STAMP) ## Lint, formatting, types, layer rules
 bench: $(STAMP) ## Measure beside the usual way (reported, never asserted; ARGS="--help" says what can be chosen)
 	$(BIN)/python -m tests.bench $(ARGS)
 
-nightly: test ## Tests, the full evaluation, the benchmarks with a million events
+torture: $(STAMP) ## Kill and stop instances and broker under load, then check every event (MINUTES=3 SEED=n JSON=file)
+	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(JSON),--json $(JSON)) $(ARGS)
+
+nightly: test ## Tests, the full evaluation, the torture, the benchmarks with a million events
 	$(BIN)/penchant evaluate
+	$(MAKE) torture MINUTES=45 ARGS=
 	$(MAKE) bench ARGS="--events 1000000 --rounds 3 $(ARGS)"
 
 lock: $(STAMP) ## Pin requirements.txt anew from pyproject.toml

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer.embedding import embed
 from consumer.settings import Settings
 from consumer.state import PartitionState
 from model.encoding import Encoder
 from model.errors import BadEvent
-from model.events import DeadLetter, Event, Interests, encode
+from model.events import DeadLetter, Event, Interests, Search, encode
 from model.fold import Evaluation
 
 Vector = NDArray[np.float32]
@@ -20,6 +21,9 @@ MAX_RECORD_BYTES = 900 * 1024
 """A broker takes 1 MB by default; larger outputs are left out and counted."""
 KEPT_BYTES = 512 * 1024
 """Of a dead-lettered value, which grows by a third as base64."""
+KEPT_KEY_BYTES = 4096
+CUT = "bytes are kept)"
+"""How the detail of a dead letter ends whose value is not whole."""
 
 
 class Source(Protocol):
@@ -47,22 +51,29 @@ class Texts(dict[str, Vector]):
         super().__init__()
         self._encoder, self._limit = encoder, limit
         self.embedded = self.known = 0
+        self.failed: dict[str, str] = {}
+        """Texts that the encoder cannot embed, and why."""
 
     def __missing__(self, text: str) -> Vector:
         self.need([text])
-        return self[text]
+        # Nothing like anything: words in a history that an earlier bundle could embed and this one cannot.
+        return np.zeros(self._encoder.dim, np.float32) if text in self.failed else self[text]
 
     def need(self, texts: Sequence[str]) -> None:
-        """Embed those that are not known, in one batch; the oldest make room first."""
-        unseen = [text for text in dict.fromkeys(texts) if text not in self]
+        """Embed those that are not known, in one batch; the oldest make room first. Raises `Fatal` as `embed` does."""
+        unseen = [text for text in dict.fromkeys(texts) if text not in self and text not in self.failed]
         self.known += len(texts) - len(unseen)
-        self.embedded += len(unseen)
         if not unseen:
             return
-        for oldest in list(self)[: max(0, len(self) + len(unseen) - self._limit)]:
-            if oldest not in texts:
-                del self[oldest]
-        self.update(zip(unseen, self._encoder.encode(unseen), strict=True))
+        kept: tuple[dict[str, Any], ...] = (self, self.failed)
+        for known in kept:
+            for oldest in list(known)[: max(0, len(known) + len(unseen) - self._limit)]:
+                if oldest not in texts:
+                    del known[oldest]
+        vectors, failed = embed(self._encoder, unseen)
+        self.embedded += len(vectors)
+        self.update(vectors)
+        self.failed |= failed
 
 
 @dataclass
@@ -76,6 +87,8 @@ class Work:
     folded: Counter[int] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     dead: Counter[str] = field(default_factory=Counter)
+    read: dict[int, dict[int, bool]] = field(default_factory=dict)
+    """By partition and offset: whether it is a dead letter; without those for which the fold failed."""
     problems: Counter[str] = field(default_factory=Counter)
     rewards: Counter[str] = field(default_factory=Counter)
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -115,6 +128,8 @@ def fold_poll(
         wanted += state.fold.texts(event)
     if wanted:
         texts.need(wanted)
+    if texts.failed:
+        decoded = [one for one in decoded if not _unreadable(one, texts.failed, settings, work)]
     outputs, folded, kinds, users_of = work.outputs, work.folded, work.kinds, work.users
     timestamps_ms = work.timestamps_ms
     lists_topic, interests_topic = settings.recommendations_topic, settings.interests_topic
@@ -138,6 +153,7 @@ def fold_poll(
             if outcome.interests is not None:
                 _tell(outcome.interests, interests_topic, name, work)
             elif event.kind == "forget":
+                newest.pop(name, None)  # a list that comes after must not take the place of one before the tombstone
                 outputs += [(interests_topic, name, None), (lists_topic, name, None)]
         except Exception as error:
             raise FoldFailed(partition, message.offset(), error) from error
@@ -189,21 +205,38 @@ def _decode(
         if state is None or offset < state.position.offset:  # not ours (any more), or folded before a rewind
             continue
         work.offsets[partition] = offset + 1
+        read = work.read.setdefault(partition, {})
         kind, timestamp_ms = message.timestamp()
+        if (partition, offset) in skip:
+            _bury(message, BadEvent("failed", skip[partition, offset]), settings, work)
+            continue
         try:
-            if (partition, offset) in skip:
-                raise BadEvent("failed", skip[partition, offset])
             event = decode(message.value(), timestamp_ms if kind else None)
         except BadEvent as bad:
-            work.dead[bad.reason] += 1
-            key, value, detail = message.key(), message.value(), bad.detail
-            if value is not None and len(value) > KEPT_BYTES:
-                detail = f"{detail} (only the first {KEPT_BYTES} of {len(value)} bytes are kept)"
-                value = value[:KEPT_BYTES]
-            letter = DeadLetter(
-                settings.events_topic, partition, offset, bad.reason, detail[:500], key and key[:4096], value
-            )
-            work.outputs.append((settings.dead_letters_topic, key and key[:4096], encode(letter)))
+            read[offset] = True
+            _bury(message, bad, settings, work)
         else:
+            read[offset] = False
             decoded.append((message, state, event, timestamp_ms))
     return decoded
+
+
+def _unreadable(one: Decoded, failed: Mapping[str, str], settings: Settings, work: Work) -> bool:
+    """Say whether an event's own words cannot be embedded; it is a dead letter then."""
+    message, state, event, _ = one
+    if not isinstance(event, Search) or event.text not in failed:
+        return False
+    work.read[state.partition][message.offset()] = True
+    _bury(message, BadEvent("text", failed[event.text]), settings, work)
+    return True
+
+
+def _bury(message: Source, bad: BadEvent, settings: Settings, work: Work) -> None:
+    work.dead[bad.reason] += 1
+    key, value, detail = message.key(), message.value(), bad.detail[:400]
+    if value is not None and len(value) > KEPT_BYTES:
+        detail = f"{detail} (only the first {KEPT_BYTES} of {len(value)} {CUT}"
+        value = value[:KEPT_BYTES]
+    key = key and key[:KEPT_KEY_BYTES]
+    place = settings.events_topic, message.partition(), message.offset()
+    work.outputs.append((settings.dead_letters_topic, key, encode(DeadLetter(*place, bad.reason, detail, key, value))))

@@ -23,6 +23,7 @@ from consumer.broker_jars import KAFKA_VERSION, BrokerError, java, kafka_jars
 from consumer.orphan import dying_with_parent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import FrameType, TracebackType
 
@@ -53,10 +54,18 @@ class EmbeddedBroker:
         self.data_dir = data_dir
 
     @classmethod
-    def start(cls, data_dir: Path, port: int | None = None) -> Self:
+    def start(
+        cls,
+        data_dir: Path,
+        port: int | None = None,
+        properties: Mapping[str, str | int] | None = None,
+        scram: Sequence[str] = (),
+    ) -> Self:
         """Start a broker on `port` (default: a free one) that keeps its data in `data_dir`, and wait until it answers.
 
-        A folder used before is used again, also after a SIGKILL. Raises `BrokerError`.
+        A folder used before is used again, also after a SIGKILL. `properties` and `scram` are for tests: more of
+        Kafka's settings (listeners that demand TLS, ...), and the users that a new folder begins with; see
+        `write_properties` and `format_storage`. Raises `BrokerError`.
         """
         data_dir = data_dir.absolute()
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -71,12 +80,12 @@ class EmbeddedBroker:
                 raise BrokerError(
                     f"A broker runs on {data_dir} already: use it, stop it, or choose another."
                 ) from error
-            properties = write_properties(data_dir, port, controller_port=_free_port())
+            written = write_properties(data_dir, port, controller_port=_free_port(), more=properties)
             if not (data_dir / "kafka" / "meta.properties").exists():
-                format_storage(kafka, properties, data_dir)
+                format_storage(kafka, written, data_dir, scram)
             with (data_dir / "broker.log").open("ab") as log:
                 process = subprocess.Popen(
-                    dying_with_parent([*kafka, "kafka.Kafka", str(properties)]),
+                    dying_with_parent([*kafka, "kafka.Kafka", str(written)]),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -11,14 +11,21 @@ from consumer.broker_jars import BrokerError
 from consumer.orphan import dying_with_parent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _LOG_LINES_SHOWN = 15
+_LISTS = {"listeners", "advertised.listeners", "listener.security.protocol.map"}
 
 
-def write_properties(data_dir: Path, port: int, controller_port: int) -> Path:
-    """Write the settings of a node that is broker and controller in one; return the file."""
-    settings = {
+def write_properties(
+    data_dir: Path, port: int, controller_port: int, more: Mapping[str, str | int] | None = None
+) -> Path:
+    """Write the settings of a node that is broker and controller in one; return the file.
+
+    `more` replaces settings, but lengthens those that list listeners.
+    """
+    settings: dict[str, str | int] = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
@@ -35,6 +42,9 @@ def write_properties(data_dir: Path, port: int, controller_port: int) -> Path:
         "num.partitions": 1,
         "default.replication.factor": 1,
         "group.initial.rebalance.delay.ms": 0,
+        # Groups of the protocol `consumer` may ask for time-outs as short as those of `classic`; by default 45 s.
+        "group.consumer.min.session.timeout.ms": 6000,
+        "group.consumer.min.heartbeat.interval.ms": 2000,
         "offsets.topic.num.partitions": 1,
         "offsets.topic.replication.factor": 1,
         "transaction.state.log.num.partitions": 1,
@@ -44,15 +54,18 @@ def write_properties(data_dir: Path, port: int, controller_port: int) -> Path:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
     }
+    for key, value in (more or {}).items():
+        settings[key] = f"{settings[key]},{value}" if key in _LISTS else value
     path = data_dir / "server.properties"
     path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     return path
 
 
-def format_storage(kafka: list[str], properties: Path, data_dir: Path) -> None:
+def format_storage(kafka: list[str], properties: Path, data_dir: Path, scram: Sequence[str] = ()) -> None:
     """Make `data_dir` a new cluster's, as Kafka needs it before its first start.
 
-    `kafka` is the command up to the name of the Java class. Raises `BrokerError`.
+    `kafka` is the command up to the name of the Java class; `scram` are users, as Kafka's tool takes them:
+    `SCRAM-SHA-512=[name=NAME,password=PASSWORD]`. Raises `BrokerError`.
     """
     # A leading letter keeps the id from being read as an option.
     identity = "P" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
@@ -65,6 +78,7 @@ def format_storage(kafka: list[str], properties: Path, data_dir: Path) -> None:
         identity,
         "-c",
         str(properties),
+        *(word for user in scram for word in ("--add-scram", user)),
     ]
     with (data_dir / "broker.log").open("ab") as log:
         status = subprocess.run(

@@ -28,8 +28,10 @@ app = typer.Typer(
     "[bold]penchant doctor[/], [bold]penchant serve[/].",
 )
 topics_app = typer.Typer(no_args_is_help=True, help="Plan and create the topics that Penchant reads and writes.")
+dead_app = typer.Typer(no_args_is_help=True, help="Records that could not be handled: look, mend, send them again.")
 broker_app = typer.Typer(no_args_is_help=True, help="A real Kafka on this machine, for development only.")
 app.add_typer(topics_app, name="topics")
+app.add_typer(dead_app, name="dead-letters")
 app.add_typer(broker_app, name="broker")
 
 Config = Annotated[
@@ -205,6 +207,53 @@ def topics_apply(
     settings = _settings(config, bootstrap)
     wanted = topics.wanted_by(settings, partitions, replication)
     typer.echo("\n".join(topics.apply(settings.bootstrap, wanted, settings.kafka)))
+
+
+@dead_app.command("list")
+def dead_letters_list(
+    reason: Annotated[list[str] | None, typer.Option(help="Only of this reason; may be given again.")] = None,
+    newest: Annotated[int, typer.Option("--newest", "-n", min=0, max=1000, help="Show so many.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Only the letters, one JSON object a line.")] = False,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+) -> None:
+    """Count the dead letters by reason, and show the newest: where they were, what was wrong, key and value.
+
+    Values are shortened, and what is not printable is escaped. Reading changes nothing.
+
+    Needs a running Kafka, and the right to read APP_ID.dead-letters (serve needs none).
+
+    For example: [bold]penchant dead-letters list --reason schema -n 3[/]
+    """
+    from consumer.dead_letters import listed
+
+    for line in listed(_settings(config, bootstrap), reason or (), newest, as_json):
+        typer.echo(line)
+
+
+@dead_app.command("replay")
+def dead_letters_replay(
+    reason: Annotated[list[str] | None, typer.Option(help="Those of this reason; may be given again.")] = None,
+    at: Annotated[list[str] | None, typer.Option(help="The one from PARTITION:OFFSET; may be given again.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also those that still are no events.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, send nothing.")] = False,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+) -> None:
+    """Send dead letters again, key and value as they were, to the topic they came from.
+
+    Say which: by --reason, by --at, or both. Only those are sent that these settings, with their mapping, now read
+    as events; never those of which only the first 512 KiB were kept. The letters stay where they are: sent twice,
+    an event counts once as long as its id is among its user's newest 32.
+
+    Needs a running Kafka, and the rights to read APP_ID.dead-letters and to write the events.
+
+    For example: [bold]penchant dead-letters replay --reason schema --dry-run --config penchant.toml[/]
+    """
+    from consumer.dead_letters import places, replay
+
+    settings = _settings(config, bootstrap)
+    typer.echo(replay(settings, reason or (), places(at or ()), everything, dry_run))
 
 
 @broker_app.command("run")

@@ -2,19 +2,29 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from consumer import topics
+from consumer.security import Heard, hidden
 from consumer.settings import Settings
-from model.errors import DependencyAway
+from model.errors import DependencyAway, Fatal
 
+CLASSIC_SESSION_SECONDS = 15
+"""More than a transaction may take: what a dead instance left open has mostly ended when another takes over."""
+HEARTBEAT_MS = 3000
+GROUP_HEARTBEAT_MS = 5000
+"""What a broker asks of the members of groups of the protocol `consumer`, unless told otherwise."""
 TRANSACTION_TIMEOUT_SECONDS = 10
 TIMEOUT_SECONDS = 15.0
 
 logger = logging.getLogger("librdkafka")
 """Goes where the process's logs go (structlog renders it too)."""
+log = structlog.get_logger("penchant.kafka")
 
 REFUSALS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION,
@@ -39,9 +49,39 @@ def common(settings: Settings, on_error: OnError) -> dict[str, Any]:
     }
 
 
+class Member(Consumer):
+    """The consumer of events: a member of the group, that ends where Kafka refuses it, and says why."""
+
+    def __init__(self, settings: Settings, config: dict[str, Any], heard: Heard) -> None:
+        super().__init__(config)
+        self._settings, self._heard = settings, heard
+        self._joined = False
+
+    def list_topics(self, *args: Any, **options: Any) -> Any:
+        """Do as `Consumer` does; raises `Fatal` where it fails because Kafka refuses us."""
+        try:
+            found = super().list_topics(*args, **options)
+        except KafkaException:
+            if not self._joined:  # else events would be lost; and the loop polls anyway
+                self.poll(0.05)
+            self._heard.check(self._settings.bootstrap, self._settings.kafka)
+            raise
+        self._heard.well()
+        return found
+
+    def subscribe(self, *args: Any, **options: Any) -> None:
+        """Join the group; its session time-out is first set where the protocol leaves it to the broker."""
+        settings = self._settings
+        if settings.group_protocol == "consumer" and settings.session_timeout_seconds is not None:
+            set_session_timeout(settings, settings.session_timeout_seconds)
+        super().subscribe(*args, **options)
+        self._joined = True
+
+
 def group_consumer(settings: Settings, on_error: OnError) -> Consumer:
     """Return the consumer of events: never commits by itself, never guesses where to start."""
-    config = common(settings, on_error) | {
+    heard = Heard(on_error)
+    config = common(settings, heard) | {
         "group.id": settings.app_id,
         "group.instance.id": f"{settings.app_id}-{settings.ordinal}",
         "group.protocol": settings.group_protocol,
@@ -55,8 +95,34 @@ def group_consumer(settings: Settings, on_error: OnError) -> Consumer:
         "queued.min.messages": 2000,
     }
     if settings.group_protocol == "classic":
-        config |= {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": 15_000}
-    return Consumer(config)
+        milliseconds = 1000 * (settings.session_timeout_seconds or CLASSIC_SESSION_SECONDS)
+        config |= {
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": milliseconds,
+            "heartbeat.interval.ms": min(HEARTBEAT_MS, milliseconds // 3),  # two may be lost
+        }
+    return Member(settings, config, heard)
+
+
+def set_session_timeout(settings: Settings, seconds: int) -> None:
+    """Set the session time-out of our group on the broker (KIP-848); says so where the broker does not let us.
+
+    Raises:
+        DependencyAway: Kafka does not answer.
+    """
+    wanted = {"consumer.session.timeout.ms": 1000 * seconds}
+    if (heartbeat := 1000 * seconds // 3) < GROUP_HEARTBEAT_MS:
+        wanted["consumer.heartbeat.interval.ms"] = heartbeat
+    entries = [
+        ConfigEntry(name, str(value), incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()
+    ]
+    group = ConfigResource(ResourceType.GROUP, settings.app_id, incremental_configs=entries)
+    client = topics.admin(settings.bootstrap, settings.kafka)
+    try:
+        client.incremental_alter_configs([group], request_timeout=topics.TIMEOUT_SECONDS)[group].result()
+    except KafkaException as exception:  # no right to it, below what the broker allows, older than Kafka 4
+        why = hidden(exception.args[0].str(), settings.kafka)
+        log.warning("the group keeps the session time-out that it has", wanted_seconds=seconds, why=why)
 
 
 def table_consumer(settings: Settings, on_error: OnError, isolation: str = "read_committed") -> Consumer:
@@ -107,6 +173,16 @@ def partitions_of(consumer: Consumer, topic: str) -> list[int]:
 def refuses(error: KafkaError) -> bool:
     """Say whether waiting is no use: no right to it, or another instance took our place."""
     return bool(error.fatal()) or error.code() in REFUSALS
+
+
+def good(messages: Iterable[Message]) -> Iterator[Message]:
+    """Yield what is no error; raises `Fatal` where Kafka refuses us."""
+    for message in messages:
+        error = message.error()
+        if error is None:
+            yield message
+        elif refuses(error):
+            raise Fatal(f"Kafka refuses ({error.str()}); 'penchant topics plan' says which rights serve needs")
 
 
 def seek(consumer: Consumer, here: TopicPartition) -> None:

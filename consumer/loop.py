@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 
 import msgspec
 import structlog
@@ -11,13 +12,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumer import kafka
 from consumer.assignment import Assignment
 from consumer.batch import FoldFailed, Texts, Vector, fold_poll
+from consumer.embedding import embed
 from consumer.failures import Failures
 from consumer.foreign import Foreign
 from consumer.http import Health
 from consumer.metrics import Metrics
 from consumer.murmur2 import Places
 from consumer.reach import Reach
-from consumer.restoring import prove_membership, restored
+from consumer.restoring import check_partitions, prove_membership, restored
 from consumer.settings import Settings
 from consumer.state import PartitionState
 from consumer.tables import ItemsTable
@@ -98,8 +100,8 @@ class Loop:
 
     def _start(self) -> None:
         self._transactions.open()
-        kafka.partitions_of(self._consumer, self.settings.state_topic)
-        kafka.partitions_of(self._consumer, self.settings.events_topic)
+        held = kafka.partitions_of(self._consumer, self.settings.state_topic)
+        check_partitions(self.settings, len(kafka.partitions_of(self._consumer, self.settings.events_topic)), len(held))
         self._take_items(self._table.open())
         self._foreign.open()
         self._assignment.subscribe(self._consumer, self.settings.events_topic)
@@ -159,14 +161,19 @@ class Loop:
                 prove_membership(self._consumer, here)
             self._transactions.open()
             count = len(kafka.partitions_of(self._consumer, settings.events_topic))
+            check_partitions(settings, count, len(kafka.partitions_of(self._consumer, settings.state_topic)))
             if count != self._places.partitions:
                 self._places = Places(count)
             fold = self._new_fold()
             for item, vector in self._items.values():
                 fold.put_item(item, vector)
-            state, records = restored(settings, self._consumer, here, fold, self._foreign, reach.on_error, self._beat)
+            state, records = restored(
+                settings, self._consumer, here, fold, self._foreign, self.metrics, reach.on_error, self._beat
+            )
+            for each in (state, *self.states.values()):
+                check_partitions(settings, count, each.position.partitions)
             state.position = msgspec.structs.replace(
-                state.position, bundle=self.encoder.version, settings=settings.outcome_hash()
+                state.position, bundle=self.encoder.version, settings=settings.outcome_hash(), partitions=count
             )
             here.offset = state.position.offset
             kafka.seek(self._consumer, here)
@@ -178,14 +185,11 @@ class Loop:
         log.info("restored", partition=partition, offset=here.offset, records=records, users=len(fold.profiles))
 
     def _take_items(self, changed: dict[str, Item | None]) -> None:
-        for reason in self._table.bad:
-            self.metrics.bad_items.labels(reason).inc()
+        there = [(item, item.content()) for item in changed.values() if item is not None]
+        vectors, failed = embed(self.encoder, [text for _, text in there])
+        self.metrics.tally(self.metrics.bad_items, Counter(self._table.bad + ["text" for _, t in there if t in failed]))
         self._table.bad.clear()
-        if not changed:
-            return
-        there = [item for item in changed.values() if item is not None]
-        vectors: Iterable[Vector] = self.encoder.encode([item.content() for item in there]) if there else ()
-        for item, vector in zip(there, vectors, strict=True):
+        for item, vector in ((item, vectors[text]) for item, text in there if text in vectors):
             self._items[item.item] = (item, vector)
             for state in self.states.values():
                 state.fold.put_item(item, vector)
@@ -211,19 +215,18 @@ class Loop:
             return
         if not work.offsets:
             return
+        self._failures.judge(work, states, self._consumer, settings)
         records: list[Produce] = [(topic, key, value, -1) for topic, key, value in work.outputs]
         for partition, offset in work.offsets.items():
-            told = states[partition].tell() if len(self._foreign.offsets) > 1 else None
-            if told is not None:
-                records.append((settings.facts_topic, None, told, partition))
+            told = states[partition].tell() if len(self._foreign.offsets) > 1 else []
+            records += [(settings.facts_topic, None, value, partition) for value in told]
             changes = states[partition].changes(
                 offset, work.folded[partition], work.users.get(partition, ()), list(self._table.offsets),
                 settings.snapshot_every, settings.delta_ring,
             )  # fmt: skip
             records += [(settings.state_topic, key, value, partition) for key, value in changes]
-        offsets = [TopicPartition(settings.events_topic, p, offset) for p, offset in work.offsets.items()]
         try:
-            self._transactions.commit(records, self._consumer, offsets)
+            self._transactions.commit(records, self._consumer, self._failures.offsets(settings.events_topic))
         except Aborted as aborted:
             log.warning("transaction aborted; rewinding", why=str(aborted))
             self.metrics.transactions.labels("aborted").inc()

@@ -46,6 +46,8 @@ class Metrics:
         self.encoder_texts = counter("encoder_texts", "Texts embedded")
         self.encoder_cache_hits = counter("encoder_cache_hits", "Texts whose vector was known")
         self.restored_records = counter("restored_records", "Records of the changelog read")
+        self.restore_remaining = Gauge("penchant_restore_remaining_records", "Of the changelog, to be read", registry=r)
+        self.restore_eta = Gauge("penchant_restore_eta_seconds", "Until the changelog is read, as it goes", registry=r)
         self.event_to_commit = Histogram(
             "penchant_event_to_commit_seconds", "Record timestamp to commit", buckets=BUCKETS, registry=r
         )

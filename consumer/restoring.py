@@ -1,5 +1,6 @@
 """A partition's way back: its changelog read, its fold rebuilt, its place among the events found."""
 
+import time
 from collections.abc import Callable
 
 import structlog
@@ -7,6 +8,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from consumer import kafka
 from consumer.foreign import Foreign
+from consumer.metrics import Metrics
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position, restore
 from consumer.tables import read_table
@@ -23,6 +25,7 @@ def restored(
     here: TopicPartition,
     fold: Fold,
     foreign: Foreign,
+    metrics: Metrics,
     on_error: kafka.OnError,
     beat: Beat,
 ) -> tuple[PartitionState, int]:
@@ -36,8 +39,21 @@ def restored(
     committed = consumer.committed([here], timeout=kafka.TIMEOUT_SECONDS)[0]
     if committed.error is not None:
         raise KafkaException(committed.error)
-    table, count = read_table(settings, settings.state_topic, partition, on_error, beat)
+    began = time.monotonic()
+
+    def progress(offset: int, end: int) -> None:
+        metrics.restore_remaining.set(end - offset)
+        metrics.restore_eta.set((time.monotonic() - began) / max(1, offset) * (end - offset))
+
+    table, count = read_table(settings, settings.state_topic, partition, on_error, beat, progress)
+    metrics.restore_remaining.set(0)
+    metrics.restore_eta.set(0)
     state = restore(partition, fold, table, foreign.between)
+    if state is not None and state.position.ring not in (0, settings.delta_ring):
+        raise Fatal(
+            f"the state of {settings.app_id} goes round on {state.position.ring} keys, delta_ring is "
+            f"{settings.delta_ring}: leave it as it was, or use a new app_id"
+        )
     if state is None:
         if committed.offset >= 0:
             raise Fatal(
@@ -64,6 +80,15 @@ def first_offset(consumer: Consumer, here: TopicPartition, start: str | int) -> 
     if found.error is not None:
         raise KafkaException(found.error)
     return int(found.offset) if found.offset >= 0 else int(high)  # negative: nothing is as young as that
+
+
+def check_partitions(settings: Settings, there: int, known: int) -> None:
+    """Raise `Fatal` where events have another number of partitions than when their state was written (0: never was)."""
+    if known not in (0, there):
+        raise Fatal(
+            f"{settings.events_topic} has {there} partitions, the state of {settings.app_id} is of {known}: users are "
+            "not where their state is; fold anew under a new app_id (docs/reliability.md, Rebuilding)"
+        )
 
 
 def prove_membership(consumer: Consumer, partition: TopicPartition) -> None:

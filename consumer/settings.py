@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from consumer import security
 from consumer.mapping import Mapping
 from model.errors import Fatal
 from model.events import Event, decode_event
@@ -39,10 +40,21 @@ def _start(value: object) -> object:
     return value
 
 
+def _kafka(value: object) -> object:
+    """Return librdkafka's properties; raises `ValueError`, which never tells a value."""
+    if not isinstance(value, dict) or not all(map(security.is_property, value.values())):
+        raise ValueError('takes names in quotes, each with a value: "security.protocol" = "SSL"')
+    return value
+
+
+def _with_secrets(value: dict[str, security.Value], info: ValidationInfo) -> dict[str, security.Value]:
+    return security.properties(value, info.data.get("kafka_secrets", {}))
+
+
 class Settings(BaseSettings):
     """Everything that `serve` can be told."""
 
-    model_config = SettingsConfigDict(env_prefix="PENCHANT_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="PENCHANT_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     app_id: str = Field(default="penchant", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     """Prefixes group, topics and transactional ids: two deployments with two names never meet."""
@@ -66,6 +78,10 @@ class Settings(BaseSettings):
     """Keys that deltas go round on; snapshots come at least every half of it."""
     max_failures: int = Field(default=10, ge=0)
     """So many events close together (100) may make the fold fail and become dead letters; then it stops."""
+    max_dead_run: int = Field(default=100, ge=0)
+    """So many records of a partition, one after another, may be dead letters; then it stops. 0: no limit."""
+    max_dead_share: float = Field(default=0.5, ge=0, le=1)
+    """At most this share of a partition's newest 1,000 records may be dead letters; then it stops. 0: no limit."""
     cached_texts: int = Field(default=50_000, ge=1)
     length: int = Field(default=10, ge=1, le=200)
     reasons: int = Field(default=3, ge=0, le=20)
@@ -80,11 +96,18 @@ class Settings(BaseSettings):
     """Send only the newest list of a user in a transaction; what is learnt and what a list holds stay the same."""
     group_protocol: Literal["classic", "consumer"] = "classic"
     """`classic` with static membership: a killed instance is back at once; `consumer` (Kafka >= 4) waits for the
-    group's session time-out (45 s) first."""
+    group's session time-out first."""
+    session_timeout_seconds: int | None = Field(default=None, ge=6, le=1800)
+    """An instance unheard of for so long is dead, and others take its partitions. None: 15 s with `classic`; with
+    `consumer` what the group has on the broker (45 s unless somebody changed it)."""
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=9100, ge=0, le=65535)
-    kafka: dict[str, str | int | float | bool] = {}
-    """Properties of librdkafka for every client: TLS, SASL, ..."""
+    kafka_secrets: dict[str, Path] = {}
+    """More properties of librdkafka: of each the file that its value is in."""
+    kafka: Annotated[dict[str, security.Value], BeforeValidator(_kafka), AfterValidator(_with_secrets)] = Field(
+        default={}, validate_default=True, exclude=True
+    )
+    """Properties of librdkafka for every client: TLS, SASL, ...; once read, those of `kafka_secrets` are among them."""
     mapping: Mapping | None = None
     """How foreign JSON becomes events; none: the events are Penchant's own."""
 
@@ -155,12 +178,26 @@ def load(path: Path | None = None) -> Settings:
             raise Fatal(f"cannot read settings {path} ({error.strerror}); give --config an existing file") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise Fatal(f"settings {path} are no TOML: {error}; mend the file") from None
+        inline = values.get("kafka")
+        for name in filter(security.is_secret, inline if isinstance(inline, dict) else ()):
+            raise Fatal(
+                f"settings {path}: kafka: {name} is a secret; it goes into a file of its own, named in kafka_secrets, "
+                "or into the variable PENCHANT_KAFKA"
+            )
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise Fatal(_advice(error)) from None
     except SettingsError as error:
-        raise Fatal(f"settings: {error}; PENCHANT_KAFKA and PENCHANT_MAPPING must be JSON objects") from None
+        raise Fatal(
+            f"settings: {error}; PENCHANT_KAFKA, PENCHANT_KAFKA_SECRETS and PENCHANT_MAPPING must be JSON objects"
+        ) from None
+    security.check(settings.kafka)
+    names = [settings.events_topic, settings.items_topic, settings.recommendations_topic, settings.interests_topic,
+             settings.dead_letters_topic, settings.facts_topic, settings.state_topic]  # fmt: skip
+    if len(set(names)) < len(names):
+        raise Fatal(f"settings: two topics have one name, among {', '.join(names)}; events and items need their own")
+    return settings
 
 
 def _advice(error: ValidationError) -> str:
@@ -169,6 +206,8 @@ def _advice(error: ValidationError) -> str:
         name = ".".join(str(part) for part in wrong["loc"])
         if wrong["loc"][:1] == ("mapping",):
             said.append(f"{name}: {wrong['msg'].removeprefix('Value error, ')}"[:300])
+        elif str(wrong["loc"][0]).startswith("kafka"):  # what was given may be a secret
+            said.append(f"{name} (or PENCHANT_{name.upper()}): {wrong['msg'].removeprefix('Value error, ')}"[:300])
         elif wrong["type"] == "extra_forbidden":
             said.append(f"there is no setting {name!r} (settings are: {', '.join(sorted(Settings.model_fields))})")
         else:

@@ -45,6 +45,10 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     settings: str
     merged: list[int] = []
     """Of each partition: the first offset of its facts that is not merged yet."""
+    partitions: int = 0
+    """How many the events had: more or fewer, and users are no longer where their state is."""
+    ring: int = 0
+    """Keys that the deltas go round on (0: not begun)."""
 
 
 class _Merged(msgspec.Struct, frozen=True, array_like=True):
@@ -126,10 +130,12 @@ class PartitionState:
         """Of the snapshot that is being written: its sequence, and how many parts it has and of them are written."""
         self._blocks: list[tuple[int, int]] = []
         """What is left of it."""
+        self.complete = 0
+        """Sequence at which the latest complete snapshot began: deltas since then are needed."""
 
-    def tell(self) -> bytes | None:
+    def tell(self) -> list[bytes]:
         """Return the facts that the next transaction is to tell the other partitions; to be called before `changes`."""
-        return _encode(self.fold.facts) if self.fold.facts else None
+        return _in_records(self.fold.facts) if self.fold.facts else []
 
     def merge(self, told: Told) -> int:
         """Count what other partitions told, once each, and return how many facts that were.
@@ -156,7 +162,9 @@ class PartitionState:
         """
         before, fold = self.position, self.fold
         sequence = before.sequence + 1
-        self.position = msgspec.structs.replace(before, offset=offset, sequence=sequence, items_offsets=items_offsets)
+        self.position = msgspec.structs.replace(
+            before, offset=offset, sequence=sequence, items_offsets=items_offsets, ring=ring
+        )
         records: list[tuple[bytes, bytes | None]] = [(b"p", _encode(self.position))]
         for user in users:
             profile = fold.dump_user(user)
@@ -175,26 +183,38 @@ class PartitionState:
 
     def _snapshot(self, sequence: int, every: int, ring: int) -> list[tuple[bytes, bytes | None]]:
         """Return the next parts of a snapshot, if one is being written or is due."""
-        fold = self.fold
-        chunks = []
-        if self._blocks:
-            # So many that it ends within a quarter of the ring.
-            share = 1 + self._parts * 4 // ring
-            blocks, self._blocks = self._blocks[:share], self._blocks[share:]
-            chunks = [fold.snapshot_rows(block, sequence) for block in blocks]
-        # Half the ring at most: a delta that is still needed is never overwritten.
-        elif self.events_since_snapshot >= every or self.deltas_since_snapshot >= ring // 2:
+        fold, chunks = self.fold, []
+        # A delta that is still needed must never be overwritten: snapshots come every half of the ring, take a quarter
+        # of it, and where crashes cut them short they are made at once before the ring is full.
+        urgent = sequence - self.complete >= ring * 3 // 4
+        due = urgent or self.events_since_snapshot >= every or self.deltas_since_snapshot >= ring // 2
+        if due and not self._blocks:
             self.events_since_snapshot = self.deltas_since_snapshot = 0
             self.snapshots += 1
             first, self._blocks = fold.begin_snapshot()
             chunks = [_encode(_Merged(self.position.merged, first))]
             self._began, self._parts, self._written = sequence, 1 + len(self._blocks), 0
+        if self._blocks and (urgent or not chunks):
+            share = len(self._blocks) if urgent else 1 + self._parts * 4 // ring
+            blocks, self._blocks = self._blocks[:share], self._blocks[share:]
+            chunks += [fold.snapshot_rows(block, sequence) for block in blocks]
+        if chunks and not self._blocks:
+            self.complete = self._began
         records: list[tuple[bytes, bytes | None]] = []
         for chunk in chunks:
             value = _encode(Record(FORMAT, self._began, self._written, self._parts, False, chunk))
             records.append((b"s/%d/%d" % (self.snapshots % 2, self._written), value))
             self._written += 1
         return records
+
+
+def _in_records(facts: list[Fact]) -> list[bytes]:
+    """Return the facts as values of at most 480 KiB; one fact is far below that."""
+    value = _encode(facts)
+    if len(value) <= PART_BYTES or len(facts) == 1:
+        return [value]
+    half = len(facts) // 2
+    return _in_records(facts[:half]) + _in_records(facts[half:])
 
 
 def _nothing_told(_start: Sequence[int], _stop: Sequence[int]) -> Told:
@@ -261,5 +281,5 @@ def restore(
     fold.loaded()
     state = PartitionState(partition, fold, position)
     state.deltas_since_snapshot = position.sequence - since
-    state.snapshots = parity
+    state.snapshots, state.complete = parity, since
     return state

@@ -7,7 +7,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from consumer import kafka
 from consumer.settings import Settings
-from model.errors import BadEvent, DependencyAway
+from model.errors import BadEvent, DependencyAway, Fatal
 from model.events import Item, decode_item
 
 END_SECONDS = 30.0
@@ -48,6 +48,8 @@ def read_to(consumer: Consumer, ends: dict[int, int], beat: Callable[[], None]) 
                 # Past the end already, where new records keep coming in.
                 if _offset(message) + 1 >= ends[_partition(message)]:
                     missing.discard(_partition(message))
+            elif kafka.refuses(error):
+                raise Fatal(f"Kafka refuses ({error.str()}); 'penchant topics plan' says which rights serve needs")
             elif error.code() == KafkaError._PARTITION_EOF and _offset(message) >= ends[_partition(message)]:
                 missing.discard(_partition(message))
         if time.monotonic() > deadline:
@@ -55,9 +57,17 @@ def read_to(consumer: Consumer, ends: dict[int, int], beat: Callable[[], None]) 
 
 
 def read_table(
-    settings: Settings, topic: str, partition: int, on_error: kafka.OnError, beat: Callable[[], None]
+    settings: Settings,
+    topic: str,
+    partition: int,
+    on_error: kafka.OnError,
+    beat: Callable[[], None],
+    progress: Callable[[int, int], None] = lambda offset, end: None,
 ) -> tuple[dict[bytes, bytes], int]:
-    """Return a compacted partition's latest value of every key, and how many records that took."""
+    """Return a compacted partition's latest value of every key, and how many records that took.
+
+    `progress` is told now and then up to which offset it is read, and where it ends.
+    """
     end = ends(settings, topic, [partition], on_error)
     consumer = kafka.table_consumer(settings, on_error)
     table: dict[bytes, bytes] = {}
@@ -66,6 +76,8 @@ def read_table(
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
         for message in read_to(consumer, end, beat):
             count += 1
+            if count % 1000 == 0:
+                progress(_offset(message), end[partition])
             key, value = message.key() or b"", message.value()
             if value is None:
                 table.pop(key, None)
@@ -108,7 +120,7 @@ class ItemsTable:
 
     def poll(self) -> dict[str, Item | None]:
         """Return what changed since, None for an item that is gone; never waits."""
-        return self._changes(message for message in self._consumer.consume(500, 0) if message.error() is None)
+        return self._changes(kafka.good(self._consumer.consume(500, 0)))
 
     def _changes(self, messages: Iterator[Message]) -> dict[str, Item | None]:
         changed: dict[str, Item | None] = {}

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from consumer.security import Heard
 from model.errors import DependencyAway, Fatal
 
 if TYPE_CHECKING:
@@ -96,10 +97,14 @@ def wanted_by(settings: "Settings", partitions: int = 1, replication: int = 1) -
 
 def admin(bootstrap: str, properties: Properties | None = None) -> AdminClient:
     """Return a client for a broker that answers, else raise `DependencyAway`; `properties`: librdkafka's (TLS, ...)."""
-    client = AdminClient({**(properties or {}), "bootstrap.servers": bootstrap, "log_level": 0}, logger=_SILENT)
+    heard, given = Heard(), dict(properties or {})
+    config: dict[str, Any] = {**given, "bootstrap.servers": bootstrap, "log_level": 0, "error_cb": heard}
+    client = AdminClient(config, logger=_SILENT)
     try:
         client.list_topics(timeout=ANSWER_SECONDS)
     except KafkaException as error:
+        client.poll(0.05)  # only then does it say why
+        heard.check(bootstrap, given)
         raise DependencyAway(
             f"no Kafka at {bootstrap} ({error.args[0].str()}); start one ('penchant broker run') or give --bootstrap"
         ) from None
@@ -159,8 +164,9 @@ def create(client: AdminClient, topics: list[Topic]) -> list[str]:
 def acls(app_id: str, topics: list[Topic], principal: str = "User:penchant") -> list[str]:
     """Return the grants that `serve` needs, as options of kafka-acls.sh."""
     start = f"--add --allow-principal {principal}"
-    reads = [topics[0].name, topics[1].name, topics[-1].name]
-    writes = [topic.name for topic in topics[2:]]
+    names = [topic.name for topic in topics]
+    reads = [*names[:2], f"{app_id}.facts", f"{app_id}.state"]
+    writes = names[2:]
     return [
         *(f"{start} --operation Read --operation Describe --topic {name}" for name in reads),
         *(f"{start} --operation Write --operation Describe --topic {name}" for name in writes),

@@ -75,6 +75,8 @@ class Transactions:
             raise
         except KafkaException as exception:
             error = exception.args[0]
+            if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:  # the same again would fail again
+                raise Fatal(f"Kafka refuses a record ({error.str()}); raise max.message.bytes to 1000000") from None
             # The coordinator ends what takes too long, and fences its producer as it would an older instance.
             late = error.code() == KafkaError._FENCED and time.time() - began_at >= kafka.TRANSACTION_TIMEOUT_SECONDS
             if error.code() in REFUSED and not late:

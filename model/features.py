@@ -68,6 +68,8 @@ class Features:
     def __init__(self, catalogue: Catalogue, tables: Tables, without: frozenset[str] = frozenset()) -> None:
         self.catalogue, self.tables = catalogue, tables
         self.names = (*NAMES, *catalogue.modalities)
+        if len(set(self.names)) < len(self.names):
+            raise Fatal(f"modalities {catalogue.modalities} must differ, and from the features {', '.join(NAMES)}")
         silent = without - {"content"} | (frozenset(CONTENT) if "content" in without else frozenset())
         unknown = silent - set(self.names)
         if unknown:

@@ -249,7 +249,7 @@ class Fold:
         evaluation = None
         if weight > 0 and event.item not in profile.consumed and self.catalogue.available(item):
             evaluation = self._score_then_learn(profile, event, item)
-        if profile.day != event.at_ms // DAY_MS:
+        if event.at_ms // DAY_MS > profile.day:  # late events count into the latest day: the cap is none else
             profile.day, profile.day_engagements = event.at_ms // DAY_MS, 0
         profile.day_engagements += 1
         if profile.day_engagements <= self.settings.daily_cap:
@@ -274,6 +274,7 @@ class Fold:
         if event.item not in profile.consumed and event.user in self._hidden:
             self._hidden[event.user].append(self.catalogue.index[event.item])
         consumed = profile.consumed
+        consumed.pop(event.item, None)  # to the end: the order is that of the latest engagements
         consumed[event.item] = event.at_ms
         oldest = next(iter(consumed))
         while len(consumed) > profiles.MAX_CONSUMED or event.at_ms - consumed[oldest] > self.settings.ttl_days * DAY_MS:
@@ -396,10 +397,18 @@ class Fold:
         record = msgspec.msgpack.decode(delta, type=_Delta)
         _refuse_newer(record.format, FORMAT)
         self.stream_ms = record.stream_ms
-        self.ranker.load(record.steps, record.parameters)
+        try:
+            self.ranker.load(record.steps, record.parameters)
+        except ValueError:
+            raise Fatal(
+                f"the state is of other features than {', '.join(self.features.names)}: set modalities as they were, "
+                "or use a new app_id"
+            ) from None
         self.merge(record.facts)
 
     def _intern(self, item: str) -> int:
+        if item not in self.catalogue.index:
+            self._hidden.clear()  # a profile may have consumed it before it was known here
         place = self.catalogue.intern(item)
         self.tables.reserve(self.catalogue.capacity)
         return place

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from consumer.settings import Settings
 from consumer.state import FORMAT
@@ -59,6 +60,18 @@ def test_offsets_without_state(bootstrap: str, shipped: Path, tmp_path: Path) ->
     consumer.close()
     said = refusal(settings, shipped, tmp_path)
     assert "no state" in said
+    assert "new app_id" in said
+
+
+@pytest.mark.parametrize("state_too", [False, True])
+def test_partitions_that_were_added(bootstrap: str, shipped: Path, tmp_path: Path, state_too: bool) -> None:
+    settings = with_state(bootstrap)
+    topics = [settings.events_topic, settings.facts_topic, *([settings.state_topic] if state_too else [])]
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    for done in client.create_partitions([NewPartitions(topic, 2) for topic in topics]).values():
+        done.result()
+    said = refusal(settings, shipped, tmp_path)
+    assert "has 2 partitions" in said
     assert "new app_id" in said
 
 

@@ -7,13 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.batch import FoldFailed, Texts, Work, fold_poll
-from consumer.failures import CALM_EVENTS, Failures
+from consumer.batch import Texts, Work, fold_poll
 from consumer.metrics import Metrics
 from consumer.murmur2 import REMEMBERED, Places, murmur2
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position
-from model.errors import Fatal
 from model.fold import Evaluation
 from tests.consumer.test_state import ENCODER, new_fold
 
@@ -70,6 +68,15 @@ def test_coalescing_keeps_the_newest_list_of_a_user() -> None:
     assert b'"event":"s2"' in (told[0] or b"")
 
 
+def test_a_list_after_a_forget_is_not_put_before_its_tombstone() -> None:
+    bodies = [GOOD, b'{"kind":"forget","id":"f","user":"u","at_ms":6}', GOOD.replace(b'"s"', b'"again"', 1)]
+    state = PartitionState(0, new_fold(), Position(FORMAT, 0, 0, "", [], ""))
+    work = fold_poll([Fake(n, b) for n, b in enumerate(bodies)], {0: state}, TEXTS, Settings(coalesce=True), {})
+    told = [value for topic, _, value in work.outputs if topic == "penchant.recommendations"]
+    assert told[1] is None
+    assert b'"event":"again"' in (told[-1] or b"")
+
+
 def test_texts_are_embedded_once_and_the_oldest_make_room() -> None:
     texts = Texts(ENCODER, 2)
     texts.need(["a", "b", "a"])
@@ -114,23 +121,6 @@ def test_an_event_elsewhere_than_its_key_says_is_counted(here: bool, count: int)
     state = PartitionState(0, new_fold(), Position(FORMAT, 0, 0, "", [], ""))
     work = fold_poll([Fake(n, GOOD) for n in range(3)], {0: state}, TEXTS, Settings(), {}, {b"u": 0 if here else 1})
     assert (work.foreign_partitions, work.foreign_keys) == (count, 0)
-
-
-def test_failures_close_together_end_it_and_others_do_not() -> None:
-    failures = Failures(2)
-    for offset in range(10):
-        failures.note(FoldFailed(0, offset, ValueError("bad")))
-        failures.committed(CALM_EVENTS, {}, {0})
-    assert set(failures.skip) == {(0, offset) for offset in range(10)}
-    state = PartitionState(0, new_fold(), Position(FORMAT, 9, 0, "", [], ""))
-    failures.committed(CALM_EVENTS - 1, {0: state}, {})
-    assert set(failures.skip) == {(0, 9)}  # the rest lies behind
-    failures = Failures(2)
-    for offset in range(2):
-        failures.note(FoldFailed(0, offset, ValueError("bad")))
-        failures.committed(CALM_EVENTS - 1, {}, {0})
-    with pytest.raises(Fatal, match=r"3 events.*offset 2 \(ValueError: bad\).*max_failures"):
-        failures.note(FoldFailed(0, 2, ValueError("bad")))
 
 
 def test_what_was_committed_is_counted_by_label() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ["", "serve", "export", "replay", "demo", "topics", "topics plan", "topics apply", "broker", "broker run",
-            "check", "doctor", "evaluate"]  # fmt: skip
-GROUPS = ["", "topics", "broker"]
+            "check", "doctor", "evaluate", "dead-letters", "dead-letters list", "dead-letters replay"]  # fmt: skip
+GROUPS = ["", "topics", "broker", "dead-letters"]
 
 
 def penchant(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

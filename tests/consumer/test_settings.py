@@ -1,10 +1,14 @@
 """Settings come from a file and the environment; wrong ones are one line that says what to do."""
 
+import json
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from consumer.settings import load
+from consumer.settings import Settings, load
 from model.errors import Fatal
 
 
@@ -34,6 +38,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("start = '-5'", "milliseconds"),
         ("start = 1795478400000000", "milliseconds"),
         ("max_failures = -1", "PENCHANT_MAX_FAILURES"),
+        ("max_dead_run = -1", "PENCHANT_MAX_DEAD_RUN"),
+        ("max_dead_share = 1.5", "PENCHANT_MAX_DEAD_SHARE"),
         ("poll_events = 2001", "2000"),
         ("= 3", "no TOML"),
     ],
@@ -82,3 +88,123 @@ def test_the_outcome_hash_tells_settings_apart(monkeypatch: pytest.MonkeyPatch) 
     assert load().outcome_hash() == before
     monkeypatch.setenv("PENCHANT_SEED", "1")
     assert load().outcome_hash() != before
+
+
+SECRET = "s3cret-that-nobody-sees"
+
+
+def test_secrets_come_from_files_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    password, file = tmp_path / "password", tmp_path / "a.toml"
+    password.write_text(f"{SECRET} \n\n")  # one newline is the editor's, the rest is the password's
+    file.write_text(
+        '[kafka]\n"security.protocol" = "SASL_SSL"\n"sasl.mechanism" = "PLAIN"\n"sasl.username" = "u"\n'
+        f'[kafka_secrets]\n"sasl.password" = "{password}"\n'
+    )
+    assert load(file).kafka["sasl.password"] == f"{SECRET} \n"
+    monkeypatch.setenv("PENCHANT_KAFKA_SECRETS", json.dumps({"ssl.key.password": str(password)}))
+    assert set(load(file).kafka) >= {"security.protocol", "sasl.password", "ssl.key.password"}
+    file.write_text('[kafka]\n"security.protocol" = "SASL_SSL"\n"sasl.mechanism" = "PLAIN"\n"sasl.username" = "u"\n')
+    monkeypatch.delenv("PENCHANT_KAFKA_SECRETS")
+    monkeypatch.setenv("PENCHANT_KAFKA", json.dumps({"sasl.password": SECRET}))
+    assert load(file).kafka["sasl.password"] == SECRET
+    assert load(file).kafka["security.protocol"] == "SASL_SSL"
+
+
+def test_no_secret_is_shown(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text(SECRET)
+    inline: dict[str, Any] = {
+        "ssl.key.password": SECRET,
+        "sasl.oauthbearer.config": SECRET,
+        "ssl.key.pem": SECRET,
+        "sasl.username": "u",
+    }
+    settings = Settings(kafka=inline, kafka_secrets={"sasl.password": password})
+    copy = pickle.loads(pickle.dumps(settings.model_copy(update={"length": 3})))
+    for one in (settings, copy):
+        assert one.kafka["sasl.password"] == SECRET
+        shown = [repr(one), str(one), repr(one.kafka), f"{one.kafka}", one.model_dump_json(), repr(one.model_dump())]
+        assert all(SECRET not in text for text in shown)
+    assert "'u'" in repr(settings)
+    assert settings.outcome_hash() == Settings().outcome_hash()
+    assert Settings(kafka={"sasl.password": 123456}).kafka["sasl.password"] == "123456"
+    assert "123456" not in repr(Settings(kafka={"sasl.password": 123456}))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("kafka", {"sasl.password": [SECRET]}, "names in quotes"),
+        ("kafka", {"sasl": {"password": SECRET}}, "names in quotes"),
+        ("kafka", [SECRET], "names in quotes"),
+        ("kafka_secrets", [SECRET], "dictionary"),
+        ("kafka_secrets", {"sasl.password": [SECRET]}, "path"),
+        ("kafka_secrets", {"sasl.password": "/nowhere/password"}, "/nowhere/password"),
+        ("kafka_secrets", {"sasl.password": "/dev/null"}, "empty"),
+    ],
+)
+def test_what_is_wrong_with_kafka_is_one_line_without_secrets(
+    variable: str, value: object, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {variable: value}
+    with pytest.raises(ValidationError) as wrong:
+        Settings(**given)
+    assert SECRET not in str(wrong.value)
+    monkeypatch.setenv(f"PENCHANT_{variable.upper()}", json.dumps(value))
+    with pytest.raises(Fatal, match=said) as caught:
+        load()
+    assert "\n" not in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kafka", "said"),
+    [
+        ({"sasl.password": SECRET, "sasl.mechanims": "PLAIN"}, "sasl.mechanims"),
+        ({"sasl.password": SECRET, "security.protocol": SECRET}, r"\*\*\*.*security.protocol"),
+        ({"sasl.password": SECRET, "security.protocol": "SASL_SSL", "sasl.mechanism": SECRET}, "mechanism"),
+        ({"ssl.key.pem": SECRET, "security.protocol": "SSL"}, "ssl.key.pem"),
+        ({"ssl.ca.location": "/nowhere/ca.pem", "security.protocol": "SSL"}, "ssl.ca.location"),
+    ],
+)
+def test_what_librdkafka_does_not_take_is_one_line_without_secrets(
+    kafka: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENCHANT_KAFKA", json.dumps(kafka))
+    with pytest.raises(Fatal, match=said) as caught:
+        load()
+    assert "\n" not in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_value_that_is_no_json_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENCHANT_KAFKA", f'{{"sasl.password": "{SECRET}"')
+    with pytest.raises(Fatal, match="JSON") as caught:
+        load()
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", ["5", "1801", "soon"])
+def test_a_session_time_out_that_kafka_would_not_take(seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENCHANT_SESSION_TIMEOUT_SECONDS", seconds)
+    with pytest.raises(Fatal, match="PENCHANT_SESSION_TIMEOUT_SECONDS"):
+        load()
+
+
+def test_no_secret_stands_in_the_file_of_settings(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(f'[kafka]\n"sasl.password" = "{SECRET}"\n')
+    with pytest.raises(Fatal, match="kafka_secrets") as caught:
+        load(file)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_secret_is_given_once(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="leave one out"):
+        Settings(kafka={"sasl.password": SECRET}, kafka_secrets={"sasl.password": tmp_path})
+
+
+def test_topics_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENCHANT_EVENTS_TOPIC", "penchant.state")
+    with pytest.raises(Fatal, match="two topics have one name"):
+        load()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import model.fold
+import model.profile
 import model.tables
 from model.errors import BadEvent, Fatal
 from model.evaluate import judge, prepare, report, shuffled
@@ -195,6 +196,22 @@ def test_users_unheard_of_are_forgotten_in_stream_time(items: list[Item], encode
     assert set(fold.profiles) == {"back", "here"}
     run(fold, encoder, [click(5, "here", 16)])
     assert list(fold.profiles["here"].consumed) == ["i3", "i5"]  # what was engaged 11 days ago may be shown again
+
+
+def test_an_item_engaged_again_is_the_last_to_be_forgotten(
+    fold: Fold, encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.profile, "MAX_CONSUMED", 5)
+    order = [0, 1, 2, 3, 4, 0, 5]
+    run(fold, encoder, [Click(id=f"c{n}", user="u", at_ms=n, item=f"i{item}") for n, item in enumerate(order)])
+    assert list(fold.profiles["u"].consumed) == ["i2", "i3", "i4", "i0", "i5"]
+
+
+def test_the_daily_cap_is_not_got_round_by_going_back_a_day(items: list[Item], encoder: WordEncoder) -> None:
+    fold = prepare(items, encoder, FoldSettings(daily_cap=10))
+    days = [n % 2 * 86_400_000 for n in range(100)]
+    run(fold, encoder, [Click(id=f"b{n}", user="bot", at_ms=day, item="i3") for n, day in enumerate(days)])
+    assert fold.tables.liked[3] <= 11
 
 
 def test_an_answer_to_a_list_is_a_reward_or_not(fold: Fold, encoder: WordEncoder) -> None:

@@ -1,0 +1,1 @@
+"""Two instances under load while they and their broker are killed and stopped; then the accounts are checked."""
