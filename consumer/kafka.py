@@ -14,8 +14,9 @@ from consumer.security import Heard, hidden
 from consumer.settings import Settings
 from model.errors import DependencyAway, Fatal
 
-CLASSIC_SESSION_SECONDS = 15
-"""More than a transaction may take: what a dead instance left open has mostly ended when another takes over."""
+CLASSIC_SESSION_SECONDS = 30
+"""Three times what a transaction may take: what a dead instance left open has ended when another takes over, and a
+broker that stands still for less does not make a client join twice (its own second joining then fences its first)."""
 HEARTBEAT_MS = 3000
 GROUP_HEARTBEAT_MS = 5000
 """What a broker asks of the members of groups of the protocol `consumer`, unless told otherwise."""

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     """`classic` with static membership: a killed instance is back at once; `consumer` (Kafka >= 4) waits for the
     group's session time-out first."""
     session_timeout_seconds: int | None = Field(default=None, ge=6, le=1800)
-    """An instance unheard of for so long is dead, and others take its partitions. None: 15 s with `classic`; with
+    """An instance unheard of for so long is dead, and others take its partitions. None: 30 s with `classic`; with
     `consumer` what the group has on the broker (45 s unless somebody changed it)."""
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=9100, ge=0, le=65535)

@@ -124,5 +124,6 @@ class Transactions:
 
     def close(self) -> None:
         """Let go of the broker; no transaction is open between two turns."""
-        with suppress(KafkaException):  # a fenced producer says so here, too
+        # A fenced producer says so here, too; where librdkafka logs at that moment, a SystemError comes of it.
+        with suppress(KafkaException, SystemError):
             self._producer.flush(1.0)

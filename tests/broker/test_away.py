@@ -81,7 +81,9 @@ def test_serve_outlives_its_broker(shipped: Path, tmp_path: Path) -> None:
             assert serve.end() == 0
             assert [event for event, _ in lists(settings)] == ids(first + second + third)
         assert serve.said("info").count("kafka is back") == 2
-        assert serve.said("warning") == ["kafka is away"] * 2
+        # Whether the broker dies within a transaction or between two is chance; away it is once for each outage.
+        said = [line for line in serve.said("warning") if line != "transaction aborted; rewinding"]
+        assert said == ["kafka is away"] * 2
         assert serve.said("error", "critical") == []
 
 

@@ -181,7 +181,7 @@ def test_letters_go_back_as_they_were_once_they_can_be_read(bootstrap: str) -> N
     assert "1: value cut to its first 512 KiB" in dry[-1]
     assert "not_json" in dry[-1]
     assert "0 of 6 dead letters would be sent" in replay(settings, reasons, (), False, True)
-    assert read(settings, settings.events_topic) == before
+    assert sorted(map(str, read(settings, settings.events_topic))) == sorted(map(str, before))  # across partitions
 
     assert replay(mended, reasons, (), False, False).startswith("3 of 6 dead letters sent again; ")
     after = read(settings, settings.events_topic)

@@ -28,7 +28,7 @@ PROGRAM = """
 from consumer.settings import load
 from consumer.state import PartitionState
 from tests.broker.test_serve import make
-PartitionState.tell = lambda self: None
+PartitionState.tell = lambda self: []
 make(load()).run()
 """
 
@@ -36,7 +36,7 @@ make(load()).run()
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let partitions tell each other nothing: when they hear what is a matter of time, and so are then their lists."""
-    monkeypatch.setattr(PartitionState, "tell", lambda self: None)
+    monkeypatch.setattr(PartitionState, "tell", lambda self: [])
 
 
 def together(loops: list[Loop], done: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
