@@ -1,5 +1,6 @@
 """The producer's side of a turn: outputs, state and offsets together or not at all."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -14,6 +15,8 @@ REFUSED = {KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID, KafkaError.TRANSAC
 
 Produce = tuple[str, bytes | None, bytes | None, int]
 """Topic, key, value (None: tombstone), partition (-1: by key)."""
+GRACE_SECONDS = 5.0
+"""How much longer than it was given a call may take before it is given up."""
 
 
 class Aborted(Exception):
@@ -112,7 +115,7 @@ class Transactions:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                return call(seconds)
+                return _within(seconds + GRACE_SECONDS, lambda: call(seconds))
             except KafkaException as exception:
                 error = exception.args[0]
                 if not error.retriable() or error.txn_requires_abort():
@@ -127,3 +130,27 @@ class Transactions:
         # A fenced producer says so here, too; where librdkafka logs at that moment, a SystemError comes of it.
         with suppress(KafkaException, SystemError):
             self._producer.flush(1.0)
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Call in a thread of its own; raises what the call raises, or `DependencyAway` where it does not come back.
+
+    librdkafka 2.16 may wait for ever, whatever time it is given, where a broker dies within a transaction.
+    """
+    raised: list[BaseException | None] = []
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+        else:
+            raised.append(None)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not raised:
+        raise DependencyAway("Kafka's client does not come back from a transaction; waiting")
+    if raised[0] is not None:
+        raise raised[0]
