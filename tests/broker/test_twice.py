@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from structlog.testing import capture_logs
 
+import consumer.transaction
 from consumer import kafka
 from consumer.loop import Loop
 from consumer.settings import Settings
@@ -29,6 +30,12 @@ from tests.broker.test_serve import (
     send,
     turn_until,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a call take as long as these tests stand still within it."""
+    monkeypatch.setattr(consumer.transaction, "GRACE_SECONDS", 60.0)
 
 
 class Seam:
