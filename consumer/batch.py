@@ -14,7 +14,7 @@ from consumer.state import PartitionState
 from model.encoding import Encoder
 from model.errors import BadEvent
 from model.events import DeadLetter, Event, Interests, Search, encode
-from model.fold import Evaluation
+from model.outcome import Evaluation
 
 Vector = NDArray[np.float32]
 MAX_RECORD_BYTES = 900 * 1024

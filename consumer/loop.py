@@ -100,8 +100,8 @@ class Loop:
 
     def _start(self) -> None:
         self._transactions.open()
-        held = kafka.partitions_of(self._consumer, self.settings.state_topic)
-        check_partitions(self.settings, len(kafka.partitions_of(self._consumer, self.settings.events_topic)), len(held))
+        kafka.partitions_of(self._consumer, self.settings.state_topic)
+        kafka.partitions_of(self._consumer, self.settings.events_topic)
         self._take_items(self._table.open())
         self._foreign.open()
         self._assignment.subscribe(self._consumer, self.settings.events_topic)

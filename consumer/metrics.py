@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
-from model.fold import Evaluation
+from model.outcome import Evaluation
 
 if TYPE_CHECKING:
     from consumer.batch import Texts, Work
@@ -41,6 +41,7 @@ class Metrics:
         self.evaluated = counter("evaluated", "Events ranked before they were learnt from")
         self.hits = counter("hits", "Evaluated events whose item was among the first 10", "ranker")
         self.ndcg_sum = counter("ndcg_sum", "Sum of NDCG@10 over evaluated events", "ranker")
+        self.log_loss_sum = counter("log_loss_sum", "Sum of the ranker's log-loss (natural) over evaluated events")
         self.rewards = counter("rewards", "Events that answer a list, by whether it held their item", "held")
         self.transactions = counter("transactions", "Transactions", "outcome")
         self.encoder_texts = counter("encoder_texts", "Texts embedded")
@@ -68,6 +69,7 @@ class Metrics:
                     hits[ranker] += 1
                     gains[ranker] = gains.get(ranker, 0.0) + GAINS[rank]
         self.evaluated.inc(len(evaluations))
+        self.log_loss_sum.inc(sum(evaluation.log_loss for evaluation in evaluations))
         self.tally(self.hits, hits)
         self.tally(self.ndcg_sum, gains)
 

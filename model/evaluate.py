@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from model.encoding import Encoder
 from model.events import Event, Item
-from model.fold import Evaluation, Fold, FoldSettings
+from model.fold import Fold, FoldSettings
+from model.outcome import Evaluation
 from model.taxonomy import Taxonomy
 
 RANKERS = ("penchant", "popularity", "recent_popularity", "covisitation")

@@ -32,6 +32,7 @@ from model.explain import Explainer
 from model.features import Features, History
 from model.interests import topics
 from model.lists import best, diversify
+from model.outcome import Evaluation, Outcome, answered
 from model.profile import Profile, Reference, Shown, remember
 from model.ranker import SoftmaxRanker
 from model.tables import Fact, Tables
@@ -67,38 +68,6 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Vectors of items that count besides their text: "image", "audio", ...; one feature each."""
     without: frozenset[str] = frozenset()
     """Features silenced (ablation)."""
-
-
-class Evaluation(msgspec.Struct, frozen=True):
-    """Where each ranker had put the item that the user then chose; 0 is the top. Measured before learning."""
-
-    ranks: dict[str, int]
-    cold_user: bool
-    new_item: bool
-    log_loss: float = 0.0
-    """Minus the natural logarithm of the probability that the ranker gave the item."""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """An event that answers a list: what the user chose there, and what was shown and not chosen."""
-
-    recommendation: str
-    item: str
-    reward: bool
-    """The list held the item, and the event does not reject it."""
-    passed: list[str]
-    """The list's other items, best first: negatives for training."""
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What one event leads to."""
-
-    recommendation: Recommendation | None = None
-    interests: Interests | None = None
-    evaluation: Evaluation | None = None
-    answer: Answer | None = None
-    """None where the event answers no list that is remembered."""
-    problem: str | None = None
 
 
 class _Delta(msgspec.Struct, array_like=True):
@@ -177,7 +146,7 @@ class Fold:
         evaluation = answer = problem = None
         told = False
         if isinstance(event, ItemEvent):
-            answer = self._answer(profile, event)
+            answer = answered(profile.lists, event, self.settings.reward_window_ms)
             if event.item not in self.catalogue.index:
                 problem = "unknown_item"
             elif isinstance(event, Dismiss):
@@ -232,20 +201,9 @@ class Fold:
                 if text not in needed:
                     del self.search_vectors[text]
 
-    def _answer(self, profile: Profile, event: ItemEvent) -> Answer | None:
-        for shown in profile.lists:
-            if event.recommendation is None:
-                age_ms = event.at_ms - shown.at_ms
-                answered = shown.seen and event.item in shown.items and 0 <= age_ms <= self.settings.reward_window_ms
-            else:
-                answered = shown.id == event.recommendation
-            if answered:
-                reward = event.item in shown.items and not isinstance(event, Dismiss)
-                return Answer(shown.id, event.item, reward, [item for item in shown.items if item != event.item])
-        return None
-
     def _engage(self, profile: Profile, event: ItemEvent) -> Evaluation | None:
-        item, weight = self.catalogue.index[event.item], liking(event)
+        index = self.catalogue.index
+        item, weight = index[event.item], liking(event)
         evaluation = None
         if weight > 0 and event.item not in profile.consumed and self.catalogue.available(item):
             evaluation = self._score_then_learn(profile, event, item)
@@ -257,8 +215,8 @@ class Fold:
                 Fact(
                     event.item,
                     weight > 0,
-                    [r.item for r in profile.recent if r.item],
-                    [r.item for r in profile.liked if r.item][: profiles.HISTORY],
+                    [r.item for r in profile.recent if r.item in index],
+                    [r.item for r in profile.liked if r.item in index][: profiles.HISTORY],
                 )
             )
         profile.engagements += 1
@@ -333,17 +291,6 @@ class Fold:
         return Evaluation(ranks, profile.engagements < COLD_USER, new, -log(max(probability, 1e-30)))
 
     # -- answers
-
-    def scores(self, user: str) -> Array:
-        """Return what every item scores for a user now, shape (items,); -inf for what would not be shown.
-
-        Nothing changes by it. The words in a restored history must have been seen by `apply`.
-        """
-        profile = self.profiles.get(user)
-        if profile is None:
-            history = self.features.history(Profile(), {})
-            return self.features.scores(history, self.ranker, ())[1]
-        return self._scores(user, profile)[1]
 
     def _list(self, event: Event, profile: Profile) -> Recommendation | None:
         settings, catalogue = self.settings, self.catalogue

@@ -14,7 +14,8 @@ import pytest
 
 from consumer.datasets import load
 from model.events import Rating
-from model.river import HitRate, PenchantRanker
+from model.river import PenchantRanker
+from model.river_choice import HitRate
 
 reco = importlib.import_module("river.reco")  # in this way, as river is typed in part
 EVENTS = 3000

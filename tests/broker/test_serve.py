@@ -21,7 +21,8 @@ from model.errors import DependencyAway
 from model.evaluate import RANKERS, judge
 from model.evaluate import prepare as evaluated_fold
 from model.events import Click, Event, decode_event, encode
-from model.fold import Fold, FoldSettings, Outcome
+from model.fold import Fold, FoldSettings
+from model.outcome import Outcome
 from model.taxonomy import Taxonomy
 from tests.model.conftest import WordEncoder
 

@@ -15,7 +15,8 @@ from consumer.loop import Loop
 from consumer.settings import Settings
 from model.errors import DependencyAway, Fatal
 from model.events import Event
-from model.fold import Fold, FoldSettings, Outcome
+from model.fold import Fold, FoldSettings
+from model.outcome import Outcome
 from tests.broker.process import wait_for
 from tests.broker.test_away import ids
 from tests.broker.test_serve import (

@@ -12,7 +12,7 @@ from consumer.metrics import Metrics
 from consumer.murmur2 import REMEMBERED, Places, murmur2
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position
-from model.fold import Evaluation
+from model.outcome import Evaluation
 from tests.consumer.test_state import ENCODER, new_fold
 
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from consumer import http
 from consumer.http import Health, Server, answer
 from consumer.metrics import Metrics
-from model.fold import Evaluation
+from model.outcome import Evaluation
 
 
 def test_pages_over_http() -> None:
@@ -34,10 +34,11 @@ def test_health_is_the_heartbeat_and_ready_is_said() -> None:
 
 def test_evaluations_are_counted_by_ranker() -> None:
     metrics = Metrics()
-    metrics.evaluation(Evaluation({"penchant": 0, "popularity": 10, "covisitation": -1}, False, False))
-    metrics.evaluation(Evaluation({"penchant": 1, "popularity": 3, "covisitation": 9}, False, False))
+    metrics.evaluation(Evaluation({"penchant": 0, "popularity": 10, "covisitation": -1}, False, False, 2.0))
+    metrics.evaluation(Evaluation({"penchant": 1, "popularity": 3, "covisitation": 9}, False, False, 0.5))
     value = metrics.registry.get_sample_value
     assert value("penchant_evaluated_total") == 2
+    assert value("penchant_log_loss_sum_total") == 2.5
     assert value("penchant_hits_total", {"ranker": "penchant"}) == 2
     assert value("penchant_hits_total", {"ranker": "covisitation"}) == 1
     assert value("penchant_ndcg_sum_total", {"ranker": "penchant"}) == pytest.approx(1 + 0.6309, abs=1e-4)

@@ -5,7 +5,8 @@ import pytest
 
 from model.evaluate import RANKERS, Judged, difference, judge, prepare, report
 from model.events import Click, Item
-from model.fold import Evaluation, FoldSettings
+from model.fold import FoldSettings
+from model.outcome import Evaluation
 from tests.model.conftest import WordEncoder
 
 USERS, EACH, LOST = 150, 12, 0.2

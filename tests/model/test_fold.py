@@ -24,7 +24,8 @@ from model.events import (
     encode,
 )
 from model.explain import sentence
-from model.fold import Answer, Fold, FoldSettings, Outcome
+from model.fold import Fold, FoldSettings
+from model.outcome import Answer, Outcome
 from model.tables import PAIRS
 from tests.model.conftest import WordEncoder
 
@@ -116,6 +117,8 @@ def test_scored_before_learnt(items: list[Item], encoder: WordEncoder) -> None:
         for seed in range(200)
     ]
     assert 14 < np.mean(ranks) < 25
+    first = judge(prepare(items, encoder, FoldSettings()), events, encoder)[0].evaluation
+    assert first.log_loss == pytest.approx(np.log(40), abs=1e-4)
 
 
 def equal(one: Recommendation | None, other: Recommendation | None) -> bool:
@@ -287,6 +290,17 @@ def test_unknown_items_are_a_problem_not_an_error(fold: Fold, encoder: WordEncod
     outcome = run(fold, encoder, [Click(id="e", user="u", at_ms=1, item="nowhere")])[0]
     assert outcome.problem == "unknown_item"
     assert outcome.recommendation is not None
+
+
+def test_a_history_with_items_that_are_gone_stops_nothing(fold: Fold, items: list[Item], encoder: WordEncoder) -> None:
+    run(fold, encoder, [Click(id=f"c{n}", user="u", at_ms=n, item=f"i{n}") for n in range(5)])
+    state = fold.dump_user("u")
+    assert state is not None
+    other = prepare(items[3:], encoder, FoldSettings())  # i0 to i2 were taken out, and nothing tells of them
+    other.load_user("u", state)
+    outcome = run(other, encoder, [Click(id="next", user="u", at_ms=9, item="i7")])[0]
+    assert outcome.recommendation is not None
+    assert other.facts[-1].before == ["i4", "i3"]
 
 
 def test_one_bot_does_not_own_popularity(items: list[Item], encoder: WordEncoder) -> None:

@@ -12,7 +12,8 @@ import pytest
 from model.errors import Fatal
 from model.events import Click, Item, Rating
 from model.fold import Fold, FoldSettings
-from model.river import ChoiceClassifier, HitRate, PenchantRanker
+from model.river import PenchantRanker
+from model.river_choice import ChoiceClassifier, HitRate
 from model.taxonomy import Taxonomy
 from tests.model.conftest import WordEncoder
 from tests.model.test_fold import clicks
