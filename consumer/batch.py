@@ -1,7 +1,7 @@
 """One poll's events: decoded, embedded once for all, folded in order; the outputs wait for their transaction."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,8 @@ from model.events import DeadLetter, Event, Interests, Search, encode
 from model.outcome import Evaluation
 
 Vector = NDArray[np.float32]
+BATCH_TEXTS = 256
+"""So many texts are embedded between two beats of the heart: long ones, on a slow machine, take seconds."""
 MAX_RECORD_BYTES = 900 * 1024
 """A broker takes 1 MB by default; larger outputs are left out and counted."""
 KEPT_BYTES = 512 * 1024
@@ -47,9 +49,9 @@ class FoldFailed(Exception):
 class Texts(dict[str, Vector]):
     """Vectors of texts of one encoder version; what is missing is embedded when asked for."""
 
-    def __init__(self, encoder: Encoder, limit: int) -> None:
+    def __init__(self, encoder: Encoder, limit: int, beat: Callable[[], None] = lambda: None) -> None:
         super().__init__()
-        self._encoder, self._limit = encoder, limit
+        self._encoder, self._limit, self._beat = encoder, limit, beat
         self.embedded = self.known = 0
         self.failed: dict[str, str] = {}
         """Texts that the encoder cannot embed, and why."""
@@ -60,7 +62,7 @@ class Texts(dict[str, Vector]):
         return np.zeros(self._encoder.dim, np.float32) if text in self.failed else self[text]
 
     def need(self, texts: Sequence[str]) -> None:
-        """Embed those that are not known, in one batch; the oldest make room first. Raises `Fatal` as `embed` does."""
+        """Embed those that are not known, many in one batch; the oldest make room first. Raises `Fatal` as `embed`."""
         unseen = [text for text in dict.fromkeys(texts) if text not in self and text not in self.failed]
         self.known += len(texts) - len(unseen)
         if not unseen:
@@ -70,10 +72,12 @@ class Texts(dict[str, Vector]):
             for oldest in list(known)[: max(0, len(known) + len(unseen) - self._limit)]:
                 if oldest not in texts:
                     del known[oldest]
-        vectors, failed = embed(self._encoder, unseen)
-        self.embedded += len(vectors)
-        self.update(vectors)
-        self.failed |= failed
+        for start in range(0, len(unseen), BATCH_TEXTS):
+            self._beat()
+            vectors, failed = embed(self._encoder, unseen[start : start + BATCH_TEXTS])
+            self.embedded += len(vectors)
+            self.update(vectors)
+            self.failed |= failed
 
 
 @dataclass
@@ -94,6 +98,8 @@ class Work:
     evaluations: list[Evaluation] = field(default_factory=list)
     timestamps_ms: list[int] = field(default_factory=list)
     lists: int = 0
+    muted: int = 0
+    """Lists that were not sent, because they are too old or a predecessor sent them."""
     interests: int = 0
     expired: int = 0
     """Users dropped because they were unheard of for the TTL."""
@@ -113,10 +119,12 @@ def fold_poll(
     settings: Settings,
     skip: Mapping[tuple[int, int], str],
     places: Mapping[bytes, int] | None = None,
+    oldest_ms: int = 0,
 ) -> Work:
     """Fold the messages of those partitions that have a state.
 
-    `skip` holds places that failed before, and why; `places` says on which partition a key belongs.
+    `skip` holds places that failed before, and why; `places` says on which partition a key belongs; lists for records
+    older than `oldest_ms` are not sent.
 
     Raises:
         FoldFailed: an event made the fold raise; restore the states, put its place into `skip`, fold again.
@@ -142,7 +150,9 @@ def fold_poll(
             name = user.encode()
             if outcome.recommendation is not None:
                 value = encode(outcome.recommendation)
-                if len(value) > MAX_RECORD_BYTES:
+                if 0 < timestamp_ms < oldest_ms or message.offset() < state.position.answers_from:
+                    work.muted += 1
+                elif len(value) > MAX_RECORD_BYTES:
                     work.problems["list_too_large"] += 1
                 elif settings.coalesce and name in newest:
                     outputs[newest[name]] = (lists_topic, name, value)

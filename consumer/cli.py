@@ -59,6 +59,27 @@ def serve(config: Config = None) -> None:
 
 
 @app.command()
+def rebuild(
+    app_id: Annotated[str, typer.Argument(help="The new app_id, such as penchant-2.")],
+    config: Config = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Fold all events anew under a new app_id, without answering them again, then take over from the old one.
+
+    The way out where state cannot go on: partitions were added, delta_ring changed, a day was poisoned. The settings
+    are those of the old app_id, which may serve on meanwhile. Once this has caught up, it says so: end the old one
+    (and do not start it again), and within the session's time-out this one answers where that one stopped, in
+    topics of its own. Let readers change over, and from then on use 'penchant serve' with the new app_id.
+    Ended halfway, it goes on where it was; several may run, each with an ordinal of its own.
+
+    Needs events that are still there, and a running Kafka. For example: [bold]penchant rebuild penchant-2[/]
+    """
+    from consumer.rebuild import run
+
+    raise typer.Exit(run(_settings(config, bootstrap), app_id))
+
+
+@app.command()
 def export(
     model_dir: Annotated[Path, typer.Argument(help="A Hugging Face folder: BERT, RoBERTa, MiniLM, e5, bge, ...")],
     out: Annotated[Path, typer.Argument(help="Where the bundle goes; whole or not at all.")],

@@ -17,8 +17,8 @@ log = structlog.get_logger("penchant.foreign")
 class Foreign:
     """A reader of the facts topic from here on; what was told before is read for each partition that is restored."""
 
-    def __init__(self, settings: Settings, on_error: kafka.OnError, beat: Callable[[], None]) -> None:
-        self._settings, self._on_error, self._beat = settings, on_error, beat
+    def __init__(self, settings: Settings, on_error: kafka.OnError) -> None:
+        self._settings, self._on_error = settings, on_error
         self._consumer = kafka.table_consumer(settings, on_error)
         self.offsets: list[int] = []
         """First offset not yet read, by partition."""
@@ -40,8 +40,8 @@ class Foreign:
             self.offsets[partition] = offset + 1
         return told
 
-    def between(self, start: Sequence[int], stop: Sequence[int]) -> Told:
-        """Return what was told from one vector of offsets up to another; raises `DependencyAway`.
+    def between(self, start: Sequence[int], stop: Sequence[int], beat: Callable[[], None] = lambda: None) -> Told:
+        """Return what was told from one vector of offsets up to another; raises `DependencyAway`. Any thread may call.
 
         What is older than the topic keeps is lost to this partition, and said.
         """
@@ -64,7 +64,7 @@ class Foreign:
                     places.append(TopicPartition(topic, partition, max(low, begin)))
                     until[partition] = end
             consumer.assign(places)
-            found = read_to(consumer, until, self._beat)
+            found = read_to(consumer, until, beat)
             return _told(m for m in found if (m.offset() or 0) < until[m.partition() or 0])
         except KafkaException as error:
             raise DependencyAway(f"Kafka does not give {topic} ({error.args[0].str()}); waiting") from None

@@ -94,6 +94,8 @@ def group_consumer(settings: Settings, on_error: OnError) -> Consumer:
         "fetch.queue.backoff.ms": 5,
         "queued.max.messages.kbytes": 32 * 1024,
         "queued.min.messages": 2000,
+        # The longest there is: whether the loop turns is for the watchdog to say (`consumer/http.py`).
+        "max.poll.interval.ms": 86_400_000,
     }
     if settings.group_protocol == "classic":
         milliseconds = 1000 * (settings.session_timeout_seconds or CLASSIC_SESSION_SECONDS)

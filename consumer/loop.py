@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -11,27 +12,37 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from consumer import kafka
 from consumer.assignment import Assignment
-from consumer.batch import FoldFailed, Texts, Vector, fold_poll
-from consumer.embedding import embed
+from consumer.batch import FoldFailed, Texts, fold_poll
 from consumer.failures import Failures
 from consumer.foreign import Foreign
 from consumer.http import Health
+from consumer.items import Items, Known
 from consumer.metrics import Metrics
 from consumer.murmur2 import Places
+from consumer.predecessor import Predecessor
 from consumer.reach import Reach
-from consumer.restoring import check_partitions, prove_membership, restored
+from consumer.restoring import Restores, check_partitions, placed, prove_membership, restored
 from consumer.settings import Settings
 from consumer.state import PartitionState
-from consumer.tables import ItemsTable
 from consumer.transaction import Aborted, Produce, Transactions
 from model.encoding import Encoder
 from model.errors import DependencyAway, Fatal
-from model.events import Item
 from model.fold import Fold
 
 log = structlog.get_logger("penchant.loop")
 IDLE_SECONDS = 0.1
+RESTORING_SECONDS = 0.01
 AWAY_SECONDS = 1.0
+
+
+class Restored(NamedTuple):
+    """What a restore made."""
+
+    fold: Fold
+    items: Known
+    """The catalogue that the fold was given at the beginning."""
+    state: PartitionState | None
+    records: int
 
 
 class Loop:
@@ -44,10 +55,10 @@ class Loop:
         self.states: dict[int, PartitionState] = {}
         self.stop = threading.Event()
         self._new_fold = new_fold
-        self._texts = Texts(encoder, settings.cached_texts)
-        self._items: dict[str, tuple[Item, Vector]] = {}
+        self._texts = Texts(encoder, settings.cached_texts, self._beat)
         self._pending: set[int] = set()
         """Assigned, not yet restored; paused meanwhile."""
+        self._restores: Restores[Restored] = Restores()
         self._assignment = Assignment()
         self._failures = Failures(settings.max_failures)
         self._places = Places(1)
@@ -55,9 +66,12 @@ class Loop:
         self._warned: set[str] = set()
         self._reach = reach = Reach(settings, health)
         self._consumer: Consumer = kafka.group_consumer(settings, reach.on_error)
-        self._table = ItemsTable(settings, reach.on_error, self._beat)
-        self._foreign = Foreign(settings, reach.on_error, self._beat)
+        self.items = Items(settings, encoder, reach.on_error, self._beat)
+        self._foreign = Foreign(settings, reach.on_error)
         self._transactions = Transactions(settings, reach.on_error)
+        self._predecessor = (
+            Predecessor(settings, settings.predecessor, reach.on_error) if settings.predecessor else None
+        )
 
     def run(self) -> None:
         """Turn until `stop` is set; raises `Fatal`. What is in memory is then committed."""
@@ -71,9 +85,12 @@ class Loop:
     def close(self) -> None:
         """Leave the group and let go of the broker."""
         self.health.say(False, "stopping")
+        self._restores.close()
         self._transactions.close()
-        self._table.close()
+        self.items.close()
         self._foreign.close()
+        if self._predecessor is not None:
+            self._predecessor.close()
         self._consumer.close()
 
     def turn(self) -> int:
@@ -86,27 +103,32 @@ class Loop:
                 self._restore(partition)
         if not self._started:
             return 0
-        self._take_items(self._table.poll())
+        self._poll_items()
         self._merge()
+        if self._predecessor is not None:
+            self._predecessor.look(range(self._places.partitions), self.states)
+            self._predecessor.follow(self._consumer, self.states)
+            self.metrics.rebuild_remaining.set(self._predecessor.remaining(self.states))
         messages = self._consume()  # also where Kafka is away: it is where the group's news come in
         self._settle()
         if messages:
             self._fold(messages)
         self._reach.turned()
         lacking = "restoring" if self._pending else "" if self._assigned else "waiting for partitions"
-        why = self._reach.why or lacking
+        behind = "" if self._predecessor is None else self._predecessor.behind
+        why = self._reach.why or lacking or behind
         self.health.say(not why, why or "ready")
         return len(messages)
 
     def _start(self) -> None:
         self._transactions.open()
         kafka.partitions_of(self._consumer, self.settings.state_topic)
-        kafka.partitions_of(self._consumer, self.settings.events_topic)
-        self._take_items(self._table.open())
+        self._places = Places(len(kafka.partitions_of(self._consumer, self.settings.events_topic)))
+        self.items.open()
         self._foreign.open()
         self._assignment.subscribe(self._consumer, self.settings.events_topic)
         self._started = True
-        log.info("reading", topic=self.settings.events_topic, items=len(self._items))
+        log.info("reading", topic=self.settings.events_topic, items=len(self.items))
 
     # -- steps of a turn
 
@@ -116,7 +138,7 @@ class Loop:
 
     def _consume(self) -> list[Message]:
         consumer, count = self._consumer, self.settings.poll_events
-        found: list[Message] = consumer.consume(1, IDLE_SECONDS)
+        found: list[Message] = consumer.consume(1, RESTORING_SECONDS if self._pending else IDLE_SECONDS)
         if found and count > 1:
             found += consumer.consume(count - 1, self.settings.linger_seconds)
         good = []
@@ -140,6 +162,9 @@ class Loop:
             for partition in partitions:
                 self.states.pop(partition, None)
                 self._pending.discard(partition)
+                self._restores.give_up(partition)
+                if self._predecessor is not None:
+                    self._predecessor.forget(partition)
                 if given:
                     self._pending.add(partition)
                     self._assigned = True
@@ -154,50 +179,60 @@ class Loop:
             self._pending.add(partition)
 
     def _restore(self, partition: int) -> None:
-        settings, here, reach = self.settings, TopicPartition(self.settings.events_topic, partition), self._reach
+        """Begin a restore, or, once it is done, take over what it made."""
+        here = TopicPartition(self.settings.events_topic, partition)
         try:
-            # First, so that nothing of a producer given up can still be committed behind the restored state's back.
-            if self._transactions.was_fenced:
-                prove_membership(self._consumer, here)
-            self._transactions.open()
-            count = len(kafka.partitions_of(self._consumer, settings.events_topic))
-            check_partitions(settings, count, len(kafka.partitions_of(self._consumer, settings.state_topic)))
-            if count != self._places.partitions:
-                self._places = Places(count)
-            fold = self._new_fold()
-            for item, vector in self._items.values():
-                fold.put_item(item, vector)
-            state, records = restored(
-                settings, self._consumer, here, fold, self._foreign, self.metrics, reach.on_error, self._beat
-            )
-            for each in (state, *self.states.values()):
-                check_partitions(settings, count, each.position.partitions)
-            state.position = msgspec.structs.replace(
-                state.position, bundle=self.encoder.version, settings=settings.outcome_hash(), partitions=count
-            )
-            here.offset = state.position.offset
-            kafka.seek(self._consumer, here)
+            if partition not in self._restores:
+                self._begin_restore(here)
+            elif (done := self._restores.take(partition)) is not None:
+                self._go_live(here, done)
         except KafkaException as exception:
             raise DependencyAway(f"partition {partition} not restored ({exception.args[0].str()}); waiting") from None
+
+    def _begin_restore(self, here: TopicPartition) -> None:
+        settings, partition = self.settings, here.partition
+        # First, so that nothing of a producer given up can still be committed behind the restored state's back.
+        if self._transactions.was_fenced:
+            prove_membership(self._consumer, here)
+        self._transactions.open()
+        count = len(kafka.partitions_of(self._consumer, settings.events_topic))
+        check_partitions(settings, count, len(kafka.partitions_of(self._consumer, settings.state_topic)))
+        if count != self._places.partitions:
+            self._places = Places(count)
+        known = self.items.known()
+
+        def work(beat: Callable[[], None]) -> Restored:
+            fold = self._new_fold()
+            for item, vector in known.values():
+                fold.put_item(item, vector)
+            args = (settings, partition, fold, self._foreign, self.metrics, self._reach.on_error, beat)
+            return Restored(fold, known, *restored(*args))
+
+        self._restores.begin(partition, work)
+
+    def _go_live(self, here: TopicPartition, done: Restored) -> None:
+        settings, partition, fold = self.settings, here.partition, done.fold
+        state = placed(settings, self._consumer, here, fold, done.state)
+        for each in (state, *self.states.values()):
+            check_partitions(settings, self._places.partitions, each.position.partitions)
+        self.items.catch_up(fold, done.items)
+        state.merge(self._foreign.between(state.position.merged, self._foreign.offsets))
+        state.position = msgspec.structs.replace(
+            state.position, bundle=self.encoder.version, settings=settings.outcome_hash(),
+            partitions=self._places.partitions,
+        )  # fmt: skip
+        here.offset = state.position.offset
+        kafka.seek(self._consumer, here)
         self.states[partition] = state
         self._pending.discard(partition)
-        self.metrics.restored_records.inc(records)
-        log.info("restored", partition=partition, offset=here.offset, records=records, users=len(fold.profiles))
+        self.metrics.restored_records.inc(done.records)
+        log.info("restored", partition=partition, offset=here.offset, records=done.records, users=len(fold.profiles))
 
-    def _take_items(self, changed: dict[str, Item | None]) -> None:
-        there = [(item, item.content()) for item in changed.values() if item is not None]
-        vectors, failed = embed(self.encoder, [text for _, text in there])
-        self.metrics.tally(self.metrics.bad_items, Counter(self._table.bad + ["text" for _, t in there if t in failed]))
-        self._table.bad.clear()
-        for item, vector in ((item, vectors[text]) for item, text in there if text in vectors):
-            self._items[item.item] = (item, vector)
-            for state in self.states.values():
-                state.fold.put_item(item, vector)
-        for name in (name for name, item in changed.items() if item is None):
-            if self._items.pop(name, None) is not None:
-                for state in self.states.values():
-                    state.fold.drop_item(name)
-        self.metrics.items.set(len(self._items))
+    def _poll_items(self) -> None:
+        self.items.poll(state.fold for state in self.states.values())
+        self.metrics.tally(self.metrics.bad_items, Counter(self.items.bad))
+        self.items.bad.clear()
+        self.metrics.items.set(len(self.items))
 
     def _merge(self) -> None:
         told = self._foreign.poll()
@@ -206,8 +241,12 @@ class Loop:
 
     def _fold(self, messages: list[Message]) -> None:
         settings, states = self.settings, self.states
+        age_ms = 1000 * settings.publish_max_age_seconds
+        oldest_ms = int(time.time() * 1000 - age_ms) if age_ms else 0
+        if self._predecessor is not None:
+            messages = self._predecessor.hold(self._consumer, messages)
         try:
-            work = fold_poll(messages, states, self._texts, settings, self._failures.skip, self._places)
+            work = fold_poll(messages, states, self._texts, settings, self._failures.skip, self._places, oldest_ms)
         except FoldFailed as failed:
             self._failures.note(failed)
             there = {message.partition() for message in messages}
@@ -221,7 +260,7 @@ class Loop:
             told = states[partition].tell() if len(self._foreign.offsets) > 1 else []
             records += [(settings.facts_topic, None, value, partition) for value in told]
             changes = states[partition].changes(
-                offset, work.folded[partition], work.users.get(partition, ()), list(self._table.offsets),
+                offset, work.folded[partition], work.users.get(partition, ()), self.items.offsets,
                 settings.snapshot_every, settings.delta_ring,
             )  # fmt: skip
             records += [(settings.state_topic, key, value, partition) for key, value in changes]

@@ -37,6 +37,7 @@ class Metrics:
         self.expired = counter("expired_users", "Users forgotten because they were unheard of for the TTL")
         self.merged_facts = counter("merged_facts", "Engagements of other partitions' users that were counted")
         self.recommendations = counter("recommendations", "Lists committed")
+        self.muted = counter("muted_lists", "Lists not sent: older than publish_max_age_seconds, or a predecessor's")
         self.interests = counter("interests", "Interests committed")
         self.evaluated = counter("evaluated", "Events ranked before they were learnt from")
         self.hits = counter("hits", "Evaluated events whose item was among the first 10", "ranker")
@@ -49,6 +50,9 @@ class Metrics:
         self.restored_records = counter("restored_records", "Records of the changelog read")
         self.restore_remaining = Gauge("penchant_restore_remaining_records", "Of the changelog, to be read", registry=r)
         self.restore_eta = Gauge("penchant_restore_eta_seconds", "Until the changelog is read, as it goes", registry=r)
+        self.rebuild_remaining = Gauge(
+            "penchant_rebuild_remaining_events", "Until where the predecessor has answered", registry=r
+        )
         self.event_to_commit = Histogram(
             "penchant_event_to_commit_seconds", "Record timestamp to commit", buckets=BUCKETS, registry=r
         )
@@ -90,6 +94,7 @@ class Metrics:
         self.tally(self.problems, work.problems)
         self.tally(self.rewards, work.rewards)
         self.recommendations.inc(work.lists)
+        self.muted.inc(work.muted)
         self.interests.inc(work.interests)
         self.foreign_keys.inc(work.foreign_keys)
         self.foreign_partitions.inc(work.foreign_partitions)

@@ -1,7 +1,10 @@
 """A partition's way back: its changelog read, its fold rebuilt, its place among the events found."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -10,36 +13,83 @@ from consumer import kafka
 from consumer.foreign import Foreign
 from consumer.metrics import Metrics
 from consumer.settings import Settings
-from consumer.state import FORMAT, PartitionState, Position, restore
+from consumer.state import FORMAT, PartitionState, Position, Told, restore
 from consumer.tables import read_table
 from model.errors import Fatal
 from model.fold import Fold
 
+T = TypeVar("T")
 Beat = Callable[[], None]
 log = structlog.get_logger("penchant.restoring")
 
 
+class Stopped(Exception):
+    """Nobody wants this restore any more."""
+
+
+class Restores(Generic[T]):
+    """Restores in a thread of their own, one after the other: meanwhile the loop serves what it has, and polls.
+
+    `max.poll.interval.ms` is thereby never overrun, however large a state is.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "restore")
+        self._running: dict[int, tuple[Future[T], threading.Event]] = {}
+
+    def __contains__(self, partition: int) -> bool:
+        return partition in self._running
+
+    def begin(self, partition: int, work: Callable[[Beat], T]) -> None:
+        """Start `work`, which calls what it is given now and then."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            if stop.is_set():
+                raise Stopped
+
+        self._running[partition] = self._pool.submit(work, beat), stop
+
+    def take(self, partition: int) -> T | None:
+        """Return what the work returned, None while it is at work; raises what it raised."""
+        future, _ = self._running[partition]
+        if not future.done():
+            return None
+        del self._running[partition]
+        return future.result()
+
+    def give_up(self, partition: int) -> None:
+        """Let go of a restore, if there is one."""
+        if partition in self._running:
+            future, stop = self._running.pop(partition)
+            stop.set()
+            future.cancel()
+
+    def close(self) -> None:
+        """Let go of them all."""
+        for partition in list(self._running):
+            self.give_up(partition)
+        self._pool.shutdown()
+
+
 def restored(
     settings: Settings,
-    consumer: Consumer,
-    here: TopicPartition,
+    partition: int,
     fold: Fold,
     foreign: Foreign,
     metrics: Metrics,
     on_error: kafka.OnError,
     beat: Beat,
-) -> tuple[PartitionState, int]:
-    """Return the state of the partition `here`, built into the new `fold`, and how many records that took.
+) -> tuple[PartitionState | None, int]:
+    """Return the partition's state, None if there is none yet, built into the new `fold`; and how many records it took.
+
+    For any thread: the group's consumer, which answers nobody else while it is polled, is left alone.
 
     Raises:
-        KafkaException, DependencyAway: Kafka does not answer now.
-        Fatal: going on would be silently wrong: offsets without state, a gap in it, a newer format.
+        DependencyAway: Kafka does not answer now.
+        Fatal: going on would be silently wrong: a gap in the state, a newer format.
     """
-    partition = here.partition
-    committed = consumer.committed([here], timeout=kafka.TIMEOUT_SECONDS)[0]
-    if committed.error is not None:
-        raise KafkaException(committed.error)
-    began = time.monotonic()
+    told_to, began = list(foreign.offsets), time.monotonic()
 
     def progress(offset: int, end: int) -> None:
         metrics.restore_remaining.set(end - offset)
@@ -48,24 +98,45 @@ def restored(
     table, count = read_table(settings, settings.state_topic, partition, on_error, beat, progress)
     metrics.restore_remaining.set(0)
     metrics.restore_eta.set(0)
-    state = restore(partition, fold, table, foreign.between)
-    if state is not None and state.position.ring not in (0, settings.delta_ring):
-        raise Fatal(
-            f"the state of {settings.app_id} goes round on {state.position.ring} keys, delta_ring is "
-            f"{settings.delta_ring}: leave it as it was, or use a new app_id"
-        )
-    if state is None:
-        if committed.offset >= 0:
+
+    def between(start: Sequence[int], stop: Sequence[int]) -> Told:
+        return foreign.between(start, stop, beat)
+
+    state = restore(partition, fold, table, between, beat)
+    if state is not None:
+        if state.position.ring not in (0, settings.delta_ring):
             raise Fatal(
-                f"partition {partition} has offsets of {settings.app_id} but no state in {settings.state_topic}: "
-                "use a new app_id"
+                f"the state of {settings.app_id} goes round on {state.position.ring} keys, delta_ring is "
+                f"{settings.delta_ring}: leave it as it was, or use a new app_id"
             )
-        offset = first_offset(consumer, here, settings.start)
-        state = PartitionState(partition, fold, Position(FORMAT, offset, 0, "", [], ""))
-    elif committed.offset != state.position.offset:
-        log.warning("offsets differ from the state's, which count", partition=partition)
-    state.merge(foreign.between(state.position.merged, foreign.offsets))
+        # Nearly all that was told since; the loop adds what is told while this goes on.
+        state.merge(between(state.position.merged, told_to))
     return state, count
+
+
+def placed(
+    settings: Settings, consumer: Consumer, here: TopicPartition, fold: Fold, state: PartitionState | None
+) -> PartitionState:
+    """Return the state that was restored, or a new one where `start` says.
+
+    Raises:
+        KafkaException: Kafka does not answer now.
+        Fatal: there is no state, but the group has been here.
+    """
+    committed = consumer.committed([here], timeout=kafka.TIMEOUT_SECONDS)[0]
+    if committed.error is not None:
+        raise KafkaException(committed.error)
+    if state is not None:
+        if committed.offset != state.position.offset:
+            log.warning("offsets differ from the state's, which count", partition=here.partition)
+        return state
+    if committed.offset >= 0:
+        raise Fatal(
+            f"partition {here.partition} has offsets of {settings.app_id} but no state in {settings.state_topic}: "
+            "use a new app_id"
+        )
+    offset = first_offset(consumer, here, settings.start)
+    return PartitionState(here.partition, fold, Position(FORMAT, offset, 0, "", [], ""))
 
 
 def first_offset(consumer: Consumer, here: TopicPartition, start: str | int) -> int:

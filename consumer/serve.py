@@ -1,13 +1,17 @@
 """`penchant serve`: the process around the loop: logs, signals, the encoder, the little web server."""
 
 import logging
+import os
 import signal
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from types import FrameType
+from typing import TextIO, cast
 
 import structlog
 
+from consumer import watchdog
 from consumer.http import Health, Server
 from consumer.loop import Loop
 from consumer.metrics import Metrics
@@ -46,6 +50,7 @@ def run(settings: Settings) -> int:
             raise Fatal(
                 f"cannot listen on {settings.http_host}:{settings.http_port} ({error.strerror}); set PENCHANT_HTTP_PORT"
             ) from None
+        watchdog.watch(health)
         with server:
             log.info("serving", app_id=settings.app_id, model=encoder.version, provider=provider, http=server.port)
             try:
@@ -67,6 +72,17 @@ def fold_settings(settings: Settings) -> FoldSettings:
     )  # fmt: skip
 
 
+class _Stderr:
+    """Standard error, whose disk may be full or whose reader gone: what it does not take is lost, and only that."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            os.write(2, text.encode(errors="replace"))
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
 def set_up_logs() -> None:
     """Log to stderr: for people on a terminal, as JSON otherwise; librdkafka's lines come the same way."""
     people = sys.stderr.isatty()
@@ -80,8 +96,10 @@ def set_up_logs() -> None:
         if people
         else structlog.processors.JSONRenderer()
     )
-    structlog.configure(processors=[*shared, last], logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    handler = logging.StreamHandler(sys.stderr)
+    structlog.configure(
+        processors=[*shared, last], logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Stderr()))
+    )
+    handler = logging.StreamHandler(_Stderr())
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[remove, last]))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -17,6 +17,7 @@ from consumer.mapping import Mapping
 from model.errors import Fatal
 from model.events import Event, decode_event
 
+APP_ID = r"^[A-Za-z0-9._-]{1,100}$"
 _MILLISECONDS = range(10**11, 10**13)
 """1973 to 2286: what is below was meant as seconds, what is above as micro- or nanoseconds."""
 
@@ -56,7 +57,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PENCHANT_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    app_id: str = Field(default="penchant", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    app_id: str = Field(default="penchant", pattern=APP_ID)
     """Prefixes group, topics and transactional ids: two deployments with two names never meet."""
     ordinal: int = Field(default=0, ge=0)
     """Number of this instance: names its producer (a second one with the same number is fenced off)."""
@@ -68,6 +69,9 @@ class Settings(BaseSettings):
     start: Annotated[Literal["earliest", "latest"] | int, BeforeValidator(_start)] = "earliest"
     """Where to begin, if there are neither offsets nor state: there, or at the first event since a time (ISO 8601
     with its zone, or milliseconds since 1970)."""
+    predecessor: str | None = Field(default=None, pattern=APP_ID)
+    """The app_id that this one replaces: what that one answered is folded, not answered again. `penchant rebuild`
+    sets it."""
     poll_events: int = Field(default=1000, ge=1, le=2000)
     """At most so many events a transaction."""
     linger_seconds: float = Field(default=0.0, ge=0, le=5)
@@ -94,6 +98,9 @@ class Settings(BaseSettings):
     seed: int = 0
     coalesce: bool = False
     """Send only the newest list of a user in a transaction; what is learnt and what a list holds stay the same."""
+    publish_max_age_seconds: float = Field(default=0.0, ge=0)
+    """Lists for events older than this, by their record's time, are not sent: nobody waits for them any more, as after
+    an outage. What is learnt stays the same. 0: all are sent."""
     group_protocol: Literal["classic", "consumer"] = "classic"
     """`classic` with static membership: a killed instance is back at once; `consumer` (Kafka >= 4) waits for the
     group's session time-out first."""
@@ -193,6 +200,8 @@ def load(path: Path | None = None) -> Settings:
             f"settings: {error}; PENCHANT_KAFKA, PENCHANT_KAFKA_SECRETS and PENCHANT_MAPPING must be JSON objects"
         ) from None
     security.check(settings.kafka)
+    if settings.predecessor == settings.app_id:
+        raise Fatal(f"settings: predecessor is {settings.app_id}, as is app_id; a rebuild needs an app_id of its own")
     names = [settings.events_topic, settings.items_topic, settings.recommendations_topic, settings.interests_topic,
              settings.dead_letters_topic, settings.facts_topic, settings.state_topic]  # fmt: skip
     if len(set(names)) < len(names):

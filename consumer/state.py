@@ -49,6 +49,8 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     """How many the events had: more or fewer, and users are no longer where their state is."""
     ring: int = 0
     """Keys that the deltas go round on (0: not begun)."""
+    answers_from: int = 0
+    """Events before this offset were answered by the predecessor (see `consumer/predecessor.py`)."""
 
 
 class _Merged(msgspec.Struct, frozen=True, array_like=True):
@@ -222,11 +224,15 @@ def _nothing_told(_start: Sequence[int], _stop: Sequence[int]) -> Told:
 
 
 def restore(
-    partition: int, fold: Fold, table: Mapping[bytes, bytes], read_told: ReadTold = _nothing_told
+    partition: int,
+    fold: Fold,
+    table: Mapping[bytes, bytes],
+    read_told: ReadTold = _nothing_told,
+    beat: Callable[[], None] = lambda: None,
 ) -> PartitionState | None:
     """Return the state that a changelog's latest values describe, None if it is empty; `fold` is new.
 
-    `read_told` gives what other partitions told and was merged since the snapshot.
+    `read_told` gives what other partitions told and was merged since the snapshot; `beat` is called now and then.
 
     Raises:
         Fatal: the changelog is of a newer format, or something is missing from it.
@@ -265,6 +271,7 @@ def restore(
         if other != partition:
             told.setdefault(other, deque()).append((offset, value))
     for sequence in range(since + 1, position.sequence + 1):
+        beat()
         parts = deltas.get(sequence, {})
         if not parts or len(parts) != parts[min(parts)].parts:
             raise Fatal(f"delta {sequence} is missing from the state of partition {partition}: use a new app_id")
@@ -275,6 +282,7 @@ def restore(
                 fold.merge(_facts.decode(queue.popleft()[1]))
         fold.load_delta(delta.body)
     for user, parts in users.items():
+        beat()
         if 0 in parts:
             wanted = range(parts[0].parts)
             fold.load_user(user, unpack([parts[part] for part in wanted]))

@@ -118,9 +118,9 @@ class ItemsTable:
         self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
         return self._changes(read_to(self._consumer, end, self._beat))
 
-    def poll(self) -> dict[str, Item | None]:
-        """Return what changed since, None for an item that is gone; never waits."""
-        return self._changes(kafka.good(self._consumer.consume(500, 0)))
+    def poll(self, count: int) -> dict[str, Item | None]:
+        """Return what changed since, from at most `count` records, None for an item that is gone; never waits."""
+        return self._changes(kafka.good(self._consumer.consume(count, 0)))
 
     def _changes(self, messages: Iterator[Message]) -> dict[str, Item | None]:
         changed: dict[str, Item | None] = {}

@@ -1,7 +1,11 @@
 """The checker of the torture: finds planted faults of each kind, says nothing of clean data nor of a real run."""
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +13,12 @@ from consumer.loop import Loop
 from model.events import Click, Search, decode_event
 from model.fold import Fold
 from tests.broker.test_serve import make, new_fold, prepare, running, send, turn_until
-from tests.torture import reading
+from tests.torture import reading, said
+from tests.torture.actors import Acts
 from tests.torture.checker import LIST, Account, Answer, Letter, Mark, Sent, Sighting, Verdict, check
-from tests.torture.faults import BROKER, CALM_SECONDS, STORM_SECONDS, plan
+from tests.torture.faults import AWAY, AWAY_SECONDS, BROKER, STORM_SECONDS, Diary, Done, Fault, Killed, plan
 from tests.torture.load import REPEATED_SHARE, Source, sent
+from tests.torture.takeovers import Takeover, summary, takeovers
 
 
 def clean() -> Account:
@@ -114,11 +120,77 @@ def test_faults_come_from_the_seed_leave_calms_and_reach_everybody() -> None:
     faults = plan(5, 300)
     assert faults == plan(5, 300) != plan(6, 300)
     assert len(faults) >= 300 / 3
-    kinds = {"broker_kill", "broker_stop", "serve_kill", "serve_stop", "serve_term", "serve_twin"}
+    kinds = {"broker_kill", "broker_stop", "serve_kill", "serve_kill_away", "serve_stop", "serve_term", "serve_twin"}
     assert {fault.kind for fault in plan(5, 1200)} == kinds
     assert {fault.target for fault in faults} == {BROKER, 0, 1}
-    calm = [fault for fault in faults if fault.at % (STORM_SECONDS + CALM_SECONDS) > STORM_SECONDS + 2.4]
-    assert not calm
+    assert all(fault.at < STORM_SECONDS for fault in faults)
+    # In each calm one kill and nothing else, long enough that the other instance must take over.
+    calms = [fault for fault in faults if fault.act % 2]
+    assert [fault.act for fault in calms] == [2 * number + 1 for number in range(len(calms))]
+    assert {fault.how for fault in calms} == {AWAY}
+    assert all(fault.lasts >= AWAY_SECONDS[0] for fault in calms)
+    assert {fault.within for fault in plan(5, 1200) if fault.how == AWAY} == {True, False}
+
+
+def test_acts_begin_one_after_the_other_until_the_time_is_up() -> None:
+    acts = Acts(2)
+    acts.ready(0)
+    assert acts.began(0) is None
+    acts.ready(0)
+    assert acts.began(0) is not None
+    acts.until = 0.0
+    acts.ready(1)
+    acts.ready(1)
+    assert acts.began(1) == math.inf
+
+
+def log_of(folder: Path, *lines: tuple[float, str, dict[str, object]]) -> Path:
+    """Write a log as `serve` does; times in seconds."""
+    path = folder / "serve.log"
+    with path.open("w") as log:
+        for at, event, more in lines:
+            stamp = datetime.fromtimestamp(at, UTC).isoformat()
+            log.write(json.dumps({**more, "event": event, "timestamp": stamp}) + "\n")
+        log.write('{"cut off')
+    return path
+
+
+def test_takeovers_that_nothing_disturbs_are_told_from_others_and_late_ones_are_named(tmp_path: Path) -> None:
+    log = log_of(
+        tmp_path,
+        (900.0, "restored", {"partition": 1}),  # before
+        (1006.0, "partitions given", {"partitions": [1]}),
+        (1007.0, "partitions given", {"partitions": [2]}),
+        (1007.5, "restored", {"partition": 0}),  # of its own
+        (1008.0, "restored", {"partition": 1}),
+        (1008.5, "restored", {"partition": 2}),
+        (1009.5, "restored", {"partition": 2}),  # again, later
+    )
+
+    def killed(at: float, took: float, caught: bool = False, away: bool = True) -> Killed:
+        one = Killed(0, at * 1000, at, frozenset({1, 2}), caught, away)
+        one.waiting.clear()
+        one.answered_ms = (at + took) * 1000
+        return one
+
+    diary = Diary(
+        done=[
+            Done(Fault(1, 0, 0, AWAY, 20), 999.9, 1020, False),
+            Done(Fault(2, 0, BROKER, "stop", 2), 1020, 1022, False),
+        ],
+        killed=[killed(1000, 9), killed(1000, 15, caught=True), killed(1000, 30), killed(1000, 5, away=False)],
+    )
+    found = takeovers(diary, {0: tmp_path / "none", 1: log})
+    assert [one.alone for one in found] == [True, True, False, False]
+    assert found[0] == Takeover(9, alone=True, caught=False, given=7, restored=(7.5, 8, 8.5))
+    assert found[0].restore == found[1].restore == 1.5
+    report = summary(found, 0, 6, 10)
+    assert report["takeover_s"]["count"] == 4
+    assert report["takeover_alone_s"] == {"p50": 12, "max": 15, "count": 2}
+    assert report["takeover_alone_in_transaction_s"] == {"p50": 15, "max": 15, "count": 1}
+    assert report["given_alone_s"]["max"] == 7
+    assert report["takeover_late"] == [15]
+    assert said.partitions(log, 0) == ({1, 2}, {0, 1, 2})
 
 
 def knowing_items(loop: Loop) -> Callable[[], Fold]:
@@ -126,7 +198,7 @@ def knowing_items(loop: Loop) -> Callable[[], Fold]:
 
     def new() -> Fold:
         fold = new_fold()
-        for item, vector in loop._items.values():
+        for item, vector in loop.items:
             fold.put_item(item, vector)
         return fold
 

@@ -173,7 +173,7 @@ def test_random_bytes_and_a_failing_fold_do_not_stop_it(bootstrap: str) -> None:
                 raise RuntimeError("after the state was changed")
             return outcome
 
-    settings = prepare(bootstrap, partitions=2)
+    settings = prepare(bootstrap)
     records = events(30)
     noise: list[tuple[bytes | None, bytes | None]] = [(os.urandom(3), os.urandom(n)) for n in range(40)]
     send(settings, settings.events_topic, records + noise)
@@ -183,7 +183,7 @@ def test_random_bytes_and_a_failing_fold_do_not_stop_it(bootstrap: str) -> None:
     assert len(lists(settings)) == len(records) - 1
 
     # The state is as if the failed event had never been.
-    twin = prepare(bootstrap, partitions=2)
+    twin = prepare(bootstrap)
     send(twin, twin.events_topic, [r for n, r in enumerate(records) if n != 10])
     with running(make(twin)) as loop:
         turn_until(loop, len(records) - 1)
@@ -197,9 +197,9 @@ def test_items_come_and_go_and_users_are_forgotten(bootstrap: str) -> None:
         turn_until(loop, 20)
         send(settings, settings.items_topic, [(b"i1", None), (b"new", b'{"item":"new","title":"robot"}'), (b"x", b"{")])
         deadline = time.monotonic() + 10
-        while "new" not in loop._items and time.monotonic() < deadline:
+        while "new" not in loop.items and time.monotonic() < deadline:
             loop.turn()
-        assert "i1" not in loop._items
+        assert "i1" not in loop.items
         forget = encode({"kind": "forget", "id": "f", "user": "u1", "at_ms": 1})
         send(settings, settings.events_topic, [(b"u1", forget)])
         turn_until(loop, 21)
@@ -226,7 +226,7 @@ def test_users_unheard_of_are_erased_and_pictures_count(bootstrap: str) -> None:
     with running(make(settings, lambda: Fold(folding, ENCODER.dim, ENCODER.version, TAXONOMY))) as loop:
         turn_until(loop, 2)
         assert loop.metrics.registry.get_sample_value("penchant_bad_items_total", {"reason": "vector"}) == 1
-        assert "odd" not in loop._items
+        assert "odd" not in loop.items
         fold = loop.states[0].fold
         alike = fold.catalogue.modal[0][fold.catalogue.index["i0"]]
         assert [alike[fold.catalogue.index[i]] for i in ("i1", "i2", "i3")] == [0, 1, 0]
@@ -284,7 +284,7 @@ def test_it_ranks_as_evaluate_does(bootstrap: str) -> None:
         turn_until(loop, len(sent))
         value = loop.metrics.registry.get_sample_value
         served = {name: value("penchant_hits_total", {"ranker": name}) or 0.0 for name in RANKERS}
-        count, items = value("penchant_evaluated_total"), [item for item, _ in loop._items.values()]
+        count, items = value("penchant_evaluated_total"), [item for item, _ in loop.items]
     judged = judge(evaluated_fold(items, ENCODER, FoldSettings()), [decode_event(v) for _, v in sent], ENCODER)
     assert len(judged) == count
     assert served == {name: sum(0 <= one.evaluation.ranks[name] < 10 for one in judged) for name in RANKERS}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["", "serve", "export", "replay", "demo", "topics", "topics plan", "topics apply", "broker", "broker run",
-            "check", "doctor", "evaluate", "dead-letters", "dead-letters list", "dead-letters replay"]  # fmt: skip
+COMMANDS = ["", "serve", "rebuild", "export", "replay", "demo", "topics", "topics plan", "topics apply", "broker",
+            "broker run", "check", "doctor", "evaluate", "dead-letters", "dead-letters list",
+            "dead-letters replay"]  # fmt: skip
 GROUPS = ["", "topics", "broker", "dead-letters"]
 
 

@@ -1,0 +1,96 @@
+"""The catalogue: items and their vectors as the items topic has them, put into every partition's fold."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import structlog
+
+from consumer import kafka
+from consumer.batch import Vector
+from consumer.embedding import embed
+from consumer.settings import Settings
+from consumer.tables import ItemsTable
+from model.encoding import Encoder
+from model.events import Item
+from model.fold import Fold
+
+log = structlog.get_logger("penchant.items")
+Known = Mapping[str, tuple[Item, Vector]]
+AT_ONCE = 64
+"""So many items are embedded between two beats of the heart, and between two polls for events."""
+SAY_SECONDS = 10.0
+
+
+class Items:
+    """Every item with its vector; a change is handed on to the folds that are live."""
+
+    def __init__(self, settings: Settings, encoder: Encoder, on_error: kafka.OnError, beat: Callable[[], None]) -> None:
+        self._encoder, self._beat = encoder, beat
+        self._table = ItemsTable(settings, on_error, beat)
+        self._known: dict[str, tuple[Item, Vector]] = {}
+        self.bad: list[str] = []
+        """Reasons of records that can never be handled, since the caller last looked."""
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
+    def __iter__(self) -> Iterator[tuple[Item, Vector]]:
+        return iter(self._known.values())
+
+    @property
+    def offsets(self) -> list[int]:
+        """First offset of the items topic not yet read, by partition."""
+        return list(self._table.offsets)
+
+    def open(self) -> None:
+        """Read the topic to its end and embed it all; raises `DependencyAway`."""
+        changed = self._table.open()
+        names, said = list(changed), time.monotonic()
+        began = said
+        for start in range(0, len(names), AT_ONCE):
+            self._take({name: changed[name] for name in names[start : start + AT_ONCE]}, ())
+            self._beat()
+            now, done = time.monotonic(), min(start + AT_ONCE, len(names))
+            if now - said > SAY_SECONDS:
+                said = now
+                left = (now - began) / done * (len(names) - done)
+                log.info("embedding items", done=done, of=len(names), eta_seconds=round(left))
+
+    def poll(self, folds: Iterable[Fold]) -> None:
+        """Take over what changed since, at most so much that events do not have to wait long."""
+        if changed := self._table.poll(AT_ONCE):
+            self._take(changed, list(folds))
+        self.bad += self._table.bad
+        self._table.bad.clear()
+
+    def known(self) -> Known:
+        """Return what is there now, to be put into a fold by whoever takes its time, and then to `catch_up`."""
+        return dict(self._known)
+
+    def catch_up(self, fold: Fold, since: Known) -> None:
+        """Put into a fold what changed since its items were `known`."""
+        for name, pair in self._known.items():
+            if since.get(name) is not pair:
+                fold.put_item(*pair)
+        for name in since.keys() - self._known.keys():
+            fold.drop_item(name)
+
+    def close(self) -> None:
+        """Leave the topic."""
+        self._table.close()
+
+    def _take(self, changed: Mapping[str, Item | None], folds: Iterable[Fold]) -> None:
+        there = [(item, item.content()) for item in changed.values() if item is not None]
+        vectors, failed = embed(self._encoder, [text for _, text in there])
+        self.bad += ["text" for _, text in there if text in failed]
+        for item, vector in ((item, vectors[text]) for item, text in there if text in vectors):
+            self._known[item.item] = (item, vector)
+            for fold in folds:
+                fold.put_item(item, vector)
+        for name in (name for name, item in changed.items() if item is None):
+            if self._known.pop(name, None) is not None:
+                for fold in folds:
+                    fold.drop_item(name)
