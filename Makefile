@@ -9,6 +9,8 @@ UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.txt)
 # default: what the package index gives (CUDA on Linux); cpu: PyTorch's CPU build (hundreds of megabytes, not gigabytes)
 TORCH ?= default
 ARGS ?=
+# Tests mostly wait for Kafka; each worker has one of its own (400 MB).
+WORKERS ?= 3
 
 export HF_HUB_OFFLINE ?= 1
 # Two threads double the CPU per event and gain nothing.
@@ -48,7 +50,7 @@ demo: $(STAMP) ## Show it at work on a real Kafka of its own (ARGS="..." are han
 	@$(BIN)/penchant demo $(ARGS)
 
 test: check ## Lint, type-check, then run every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS)
 
 check: $(STAMP) ## Lint, formatting, types, layer rules
 	$(BIN)/ruff check .

@@ -90,13 +90,14 @@ def peak_rss_mb(pid: int) -> float:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that children are stopped."""
+    """Let SIGTERM unwind like Ctrl-C, so that children are stopped; Ctrl-C, too, where a shell had it ignored."""
 
     def interrupt(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
