@@ -27,7 +27,8 @@ def parser() -> argparse.ArgumentParser:
     )
     usage.add_argument("--minutes", type=float, default=3.0, help="of load and faults (default %(default)s)")
     usage.add_argument("--seed", type=int, default=None, help="of load and faults (default: the time, and it is said)")
-    usage.add_argument("--rate", type=float, default=300.0, help="events a second (default %(default)s)")
+    usage.add_argument("--rate", type=float, default=400.0, help="events a second (default %(default)s)")
+    usage.add_argument("--protocol", choices=("classic", "consumer"), default="classic", help="of the group")
     usage.add_argument("--json", type=Path, help="write the report there, too")
     usage.add_argument("--folder", type=Path, help="for the broker's data and all logs (default: a new one, kept)")
     return usage
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"seed {seed}; logs are kept in {folder}", flush=True)
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL + 1)  # the broker goes away, as it is told to
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    report, verdict = torture(folder, seed, given.minutes * 60, given.rate)
+    report, verdict = torture(folder, seed, given.minutes * 60, given.rate, given.protocol)
     text = json.dumps(report, indent=2)
     print(text)
     for kind, lines in asdict(verdict).items():

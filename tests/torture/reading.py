@@ -79,6 +79,11 @@ def events(settings: Settings) -> list[Sent]:
     return sorted(found, key=lambda one: (one.partition, one.offset))
 
 
+def count(settings: Settings, topic: str) -> int:
+    """Return how many records are stored, those of aborted transactions among them."""
+    return sum(message.value() is not None for message in messages(settings, topic, "read_uncommitted"))
+
+
 def lists(settings: Settings, isolation: str = "read_committed") -> list[Answer]:
     """Return the lists."""
     return [
@@ -143,7 +148,7 @@ def count_state(account: Account, settings: Settings, new_fold: Callable[[], Fol
             tables[message.partition() or 0].pop(key, None)
         else:
             tables[message.partition() or 0][key] = value
-    foreign = Foreign(settings, nothing, nothing)
+    foreign = Foreign(settings, nothing)
     users: Counter[str] = Counter()
     engaged: dict[int, dict[str, int]] = {}
     try:

@@ -3,13 +3,12 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
 from consumer import topics
 from consumer.datasets import load
-from consumer.demo_process import free_port
 from consumer.serve import fold_settings
 from consumer.settings import Settings
 from consumer.shipped import shipped_bundle
@@ -21,39 +20,52 @@ from model.fold import Fold
 from model.taxonomy import Taxonomy
 from tests.broker.test_serve import send
 from tests.torture import reading
-from tests.torture.actors import Actor, Instance, Node
+from tests.torture.actors import Actor, Acts
 from tests.torture.checker import Verdict, check
 from tests.torture.faults import BROKER, Diary, plan
+from tests.torture.instance import Instance
 from tests.torture.load import Load, Source
+from tests.torture.node import Node
+from tests.torture.opened import Opened
+from tests.torture.quiet import Quiet
 from tests.torture.report import report_of
 from tests.torture.watch import Watch
 
+Protocol = Literal["classic", "consumer"]
 PARTITIONS = 4
 INSTANCES = 2
 ITEMS = 100
 """Of MovieLens-100K; few, as every start embeds them all."""
+SESSION_SECONDS = 6
+"""The shortest that a broker allows unless told otherwise: less than a transaction may take (10 s), so that partitions
+change hands while the transaction of their former owner is open."""
+BEHIND_SECONDS = 5.0
+"""The group may be so much behind the load where it counts as ready."""
 SAY_SECONDS = 5.0
 STUCK_SECONDS = 120.0
 """No progress of the group for so long after the last fault: it is stuck."""
 
 
-def torture(folder: Path, seed: int, seconds: float, rate: float) -> tuple[dict[str, Any], Verdict]:
+def torture(folder: Path, seed: int, seconds: float, rate: float, protocol: Protocol) -> tuple[dict[str, Any], Verdict]:
     """Return the report of a run and the checker's verdict; raises `PenchantError` where nothing could be started."""
     bundle = shipped_bundle(Console(stderr=True))
     items = load("ml-100k")[0][:ITEMS]
-    faults, diary = plan(seed, seconds), Diary()
-    actors = [Actor(Node(folder / "kafka", free_port()), [one for one in faults if one.target == BROKER], diary)]
+    faults, diary, acts = plan(seed, seconds), Diary(log=folder / "faults.jsonl"), Acts(INSTANCES + 1)
+    node = Node(folder / "kafka")
+    actors = [Actor(node, [one for one in faults if one.target == BROKER], acts, diary)]
     actors[0].start()
     _wait_up(actors[0])
-    node = actors[0].target
-    assert isinstance(node, Node)
-    settings = prepare(node.bootstrap, items)
+    settings = prepare(node.bootstrap, items, protocol)
+    opened, instances = Opened(settings), list[Instance]()
     for ordinal in range(INSTANCES):
         own = settings.model_copy(update={"ordinal": ordinal, "http_port": 0})
-        instance = Instance(own, bundle, folder / f"serve-{ordinal}", diary)
-        actors.append(Actor(instance, [one for one in faults if one.target == ordinal], diary))
+        instances.append(Instance(own, bundle, folder / f"serve-{ordinal}", diary, opened))
+        actors.append(Actor(instances[-1], [one for one in faults if one.target == ordinal], acts, diary))
     watch = Watch(settings, PARTITIONS, diary)
     sender = Load(settings, Source(seed, [item.item for item in items]), rate)
+    node.instances = instances
+    for instance in instances:
+        instance.quiet = Quiet(instances, PARTITIONS, lambda: _behind(sender, watch) < BEHIND_SECONDS * rate)
     try:
         for actor in actors[1:]:
             actor.start()
@@ -61,12 +73,15 @@ def torture(folder: Path, seed: int, seconds: float, rate: float) -> tuple[dict[
         sender.start()
         _until(lambda: len(watch.group) == PARTITIONS and min(watch.group.values()) > 0, "no list came", 120.0)
         began = time.monotonic()
+        acts.until = began + seconds
         for actor in actors:
-            actor.began = began
             actor.go.set()
         while time.monotonic() < began + seconds or not all(actor.done.is_set() for actor in actors):
             time.sleep(SAY_SECONDS)
             _say(began, sender, watch, diary)
+            for actor in actors:
+                if actor.raised is not None:
+                    raise actor.raised
         sender.stop()
         sender.join()
         took = time.monotonic() - began
@@ -77,8 +92,9 @@ def torture(folder: Path, seed: int, seconds: float, rate: float) -> tuple[dict[
         if watch.raised is not None:
             raise watch.raised
         print("reading everything back", flush=True)
+        read_at = time.monotonic()
         account = reading.account(settings, watch.sightings)
-        stored = len(reading.lists(settings, "read_uncommitted"))
+        stored = reading.count(settings, settings.recommendations_topic)
         verdict = Verdict()
         try:
             reading.count_state(account, settings, _folds(settings, bundle, items))
@@ -98,15 +114,27 @@ def torture(folder: Path, seed: int, seconds: float, rate: float) -> tuple[dict[
         watch.stop()
         for actor in actors[::-1]:
             _finish(actor)
-    return report_of(account, found, diary, stored, took, seed), found
+    logs = {ordinal: instance.log for ordinal, instance in enumerate(instances)}
+    return report_of(account, found, diary, logs, settings) | {
+        "lists_aborted": stored - len(account.lists),
+        "group_went_back": watch.went_back,
+        "seconds": round(took, 1),
+        "checked_in_s": round(time.monotonic() - read_at, 1),
+        "seed": seed,
+    }, found
 
 
-def prepare(bootstrap: str, items: list[Item]) -> Settings:
+def _behind(sender: Load, watch: Watch) -> int:
+    return sender.confirmed - sum(watch.group.values())
+
+
+def prepare(bootstrap: str, items: list[Item], protocol: Protocol) -> Settings:
     """Create the topics, send the catalogue, and return the settings of `serve`."""
     settings = Settings(
         app_id="torture", bootstrap=bootstrap, events_topic="torture-events", items_topic="torture-items",
         # Many small transactions and snapshots: more of everything that a fault can fall into.
         poll_events=200, snapshot_every=2000, delta_ring=256, length=3, reasons=1,
+        group_protocol=protocol, session_timeout_seconds=SESSION_SECONDS,
     )  # fmt: skip
     wanted = topics.wanted_by(settings, PARTITIONS)
     for topic in wanted:
