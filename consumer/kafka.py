@@ -145,6 +145,14 @@ def table_consumer(settings: Settings, on_error: OnError, isolation: str = "read
     )
 
 
+def asker(settings: Settings, group: str, on_error: OnError) -> Consumer:
+    """Return a consumer that asks for a group's offsets, and never joins it."""
+    return Consumer(
+        common(settings, on_error)
+        | {"group.id": group, "isolation.level": "read_committed", "enable.auto.commit": False}
+    )
+
+
 def producer(settings: Settings, on_error: OnError) -> Producer:
     """Return the transactional producer, not yet initialised."""
     return Producer(

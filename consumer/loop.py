@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from consumer import kafka
 from consumer.assignment import Assignment
-from consumer.batch import FoldFailed, Texts, fold_poll
+from consumer.batch import FoldFailed, Texts, Work, fold_poll
 from consumer.failures import Failures
 from consumer.foreign import Foreign
 from consumer.http import Health
@@ -21,10 +21,10 @@ from consumer.metrics import Metrics
 from consumer.murmur2 import Places
 from consumer.predecessor import Predecessor
 from consumer.reach import Reach
-from consumer.restoring import Restores, check_partitions, placed, prove_membership, restored
+from consumer.restoring import Restores, check_partitions, first_offset, prove_membership, restored
 from consumer.settings import Settings
-from consumer.state import PartitionState
-from consumer.transaction import Aborted, Produce, Transactions
+from consumer.state import FORMAT, PartitionState, Position
+from consumer.transaction import Aborted, Produce, Rebalanced, Transactions
 from model.encoding import Encoder
 from model.errors import DependencyAway, Fatal
 from model.fold import Fold
@@ -32,6 +32,8 @@ from model.fold import Fold
 log = structlog.get_logger("penchant.loop")
 IDLE_SECONDS = 0.1
 RESTORING_SECONDS = 0.01
+REBALANCE_SECONDS = 5.0
+"""How long a poll's work is kept for a group that does not settle."""
 AWAY_SECONDS = 1.0
 
 
@@ -68,7 +70,7 @@ class Loop:
         self._consumer: Consumer = kafka.group_consumer(settings, reach.on_error)
         self.items = Items(settings, encoder, reach.on_error, self._beat)
         self._foreign = Foreign(settings, reach.on_error)
-        self._transactions = Transactions(settings, reach.on_error)
+        self._transactions = Transactions(settings, reach.on_error, self._prove)
         self._predecessor = (
             Predecessor(settings, settings.predecessor, reach.on_error) if settings.predecessor else None
         )
@@ -130,6 +132,10 @@ class Loop:
         self._started = True
         log.info("reading", topic=self.settings.events_topic, items=len(self.items))
 
+    def _prove(self) -> None:
+        for partition in [*self.states, *self._pending][:1]:
+            prove_membership(self._consumer, TopicPartition(self.settings.events_topic, partition))
+
     # -- steps of a turn
 
     def _beat(self) -> None:
@@ -172,7 +178,8 @@ class Loop:
         self.metrics.partitions.set(len(self.states))
 
     def _discard(self, partitions: list[int]) -> None:
-        """Give up what is in memory; the next turn restores it and rewinds."""
+        """Give up what is in memory of those that are ours; the next turn restores it and rewinds."""
+        partitions = [partition for partition in partitions if partition in self.states]
         self._consumer.pause([TopicPartition(self.settings.events_topic, p) for p in partitions])
         for partition in partitions:
             del self.states[partition]
@@ -192,8 +199,6 @@ class Loop:
     def _begin_restore(self, here: TopicPartition) -> None:
         settings, partition = self.settings, here.partition
         # First, so that nothing of a producer given up can still be committed behind the restored state's back.
-        if self._transactions.was_fenced:
-            prove_membership(self._consumer, here)
         self._transactions.open()
         count = len(kafka.partitions_of(self._consumer, settings.events_topic))
         check_partitions(settings, count, len(kafka.partitions_of(self._consumer, settings.state_topic)))
@@ -212,7 +217,10 @@ class Loop:
 
     def _go_live(self, here: TopicPartition, done: Restored) -> None:
         settings, partition, fold = self.settings, here.partition, done.fold
-        state = placed(settings, self._consumer, here, fold, done.state)
+        state = done.state
+        if state is None:
+            start = first_offset(self._consumer, here, settings.start)
+            state = PartitionState(partition, fold, Position(FORMAT, start, 0, "", [], ""))
         for each in (state, *self.states.values()):
             check_partitions(settings, self._places.partitions, each.position.partitions)
         self.items.catch_up(fold, done.items)
@@ -265,10 +273,9 @@ class Loop:
             )  # fmt: skip
             records += [(settings.state_topic, key, value, partition) for key, value in changes]
         try:
-            self._transactions.commit(records, self._consumer, self._failures.offsets(settings.events_topic))
+            self._commit(records, work)
         except Aborted as aborted:
             log.warning("transaction aborted; rewinding", why=str(aborted))
-            self.metrics.transactions.labels("aborted").inc()
             self._discard(sorted(work.offsets))
             return
         except DependencyAway:
@@ -284,6 +291,30 @@ class Loop:
                 "events on another partition than murmur2 puts their key (a producer's partitioner differs, or "
                 "partitions were added): one user may be on two partitions, half known on each"
             )
+
+    def _commit(self, records: list[Produce], work: Work) -> None:
+        """Commit a poll's records; once more where only a rebalance came between, and its partitions stay ours."""
+        offsets, deadline = self._failures.offsets(self.settings.events_topic), time.monotonic() + REBALANCE_SECONDS
+        while True:
+            try:
+                return self._transactions.commit(records, self._consumer, offsets)
+            except Aborted as aborted:
+                self.metrics.transactions.labels("aborted").inc()
+                again = isinstance(aborted, Rebalanced) and time.monotonic() < deadline
+                if not again or not self._kept(work):
+                    raise
+
+    def _kept(self, work: Work) -> bool:
+        """Let the group go on, and say whether all partitions of a poll are still ours."""
+        self._consumer.pause([TopicPartition(self.settings.events_topic, partition) for partition in self.states])
+        try:
+            self._consumer.poll(IDLE_SECONDS)  # gives nothing but news
+            self._settle()
+            return work.offsets.keys() <= self.states.keys()
+        finally:
+            for partition, state in self.states.items():
+                place = TopicPartition(self.settings.events_topic, partition, state.position.offset)
+                kafka.seek(self._consumer, place)
 
     def _warn(self, what: str) -> None:
         """Say it, once in this process's life."""

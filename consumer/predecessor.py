@@ -31,9 +31,7 @@ class Predecessor:
     def __init__(self, settings: Settings, app_id: str, on_error: kafka.OnError) -> None:
         self._settings, self.app_id = settings, app_id
         self._admin = AdminClient(kafka.common(settings, on_error))
-        config = kafka.common(settings, on_error) | {"group.id": app_id, "enable.auto.commit": False}
-        self._asker = Consumer(config)
-        """Asks for the group's offsets; never joins it."""
+        self._asker = kafka.asker(settings, app_id, on_error)
         self._offsets: dict[int, int] = {}
         self.ended = False
         self._held: set[int] = set()

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from consumer import kafka, serve, topics
 from consumer.settings import APP_ID
@@ -49,8 +49,7 @@ def run(settings: "Settings", app_id: str) -> int:
 
 
 def _has_offsets(settings: "Settings", partitions: int) -> bool:
-    config = kafka.common(settings, lambda _: None) | {"group.id": settings.app_id, "enable.auto.commit": False}
-    asker = Consumer(config)
+    asker = kafka.asker(settings, settings.app_id, lambda _: None)
     try:
         asked = [TopicPartition(settings.events_topic, partition) for partition in range(partitions)]
         return any(found.offset >= 0 for found in asker.committed(asked, timeout=kafka.TIMEOUT_SECONDS))

@@ -7,15 +7,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumer import kafka
 from consumer.foreign import Foreign
 from consumer.metrics import Metrics
 from consumer.settings import Settings
-from consumer.state import FORMAT, PartitionState, Position, Told, restore
+from consumer.state import PartitionState, Told, restore
 from consumer.tables import read_table
-from model.errors import Fatal
+from model.errors import DependencyAway, Fatal
 from model.fold import Fold
 
 T = TypeVar("T")
@@ -87,9 +87,19 @@ def restored(
 
     Raises:
         DependencyAway: Kafka does not answer now.
-        Fatal: going on would be silently wrong: a gap in the state, a newer format.
+        Fatal: going on would be silently wrong: offsets without state, a gap in it, a newer format.
     """
-    told_to, began = list(foreign.offsets), time.monotonic()
+    told_to = list(foreign.offsets)
+    # Before the changelog is read: an answer waits for offsets that a transaction of another may still commit, whose
+    # records may not be in the changelog yet.
+    committed = committed_offset(settings, partition, on_error)
+    first = beginning(settings, partition, on_error)
+    if first > 0:
+        raise Fatal(
+            f"the first {first} records of partition {partition} of {settings.state_topic} were deleted, and users "
+            "with them: set its cleanup.policy to compact alone, and use a new app_id"
+        )
+    began = time.monotonic()
 
     def progress(offset: int, end: int) -> None:
         metrics.restore_remaining.set(end - offset)
@@ -111,32 +121,44 @@ def restored(
             )
         # Nearly all that was told since; the loop adds what is told while this goes on.
         state.merge(between(state.position.merged, told_to))
+        if committed != state.position.offset:
+            log.warning("offsets differ from the state's, which count", partition=partition)
+    elif committed >= 0:
+        raise Fatal(
+            f"partition {partition} has offsets of {settings.app_id} but no state in {settings.state_topic}: "
+            "use a new app_id"
+        )
     return state, count
 
 
-def placed(
-    settings: Settings, consumer: Consumer, here: TopicPartition, fold: Fold, state: PartitionState | None
-) -> PartitionState:
-    """Return the state that was restored, or a new one where `start` says.
+def committed_offset(settings: Settings, partition: int, on_error: kafka.OnError) -> int:
+    """Return the group's offset, negative if it has none; waits for those that are being committed.
 
     Raises:
-        KafkaException: Kafka does not answer now.
-        Fatal: there is no state, but the group has been here.
+        DependencyAway: Kafka does not answer now.
     """
-    committed = consumer.committed([here], timeout=kafka.TIMEOUT_SECONDS)[0]
-    if committed.error is not None:
-        raise KafkaException(committed.error)
-    if state is not None:
-        if committed.offset != state.position.offset:
-            log.warning("offsets differ from the state's, which count", partition=here.partition)
-        return state
-    if committed.offset >= 0:
-        raise Fatal(
-            f"partition {here.partition} has offsets of {settings.app_id} but no state in {settings.state_topic}: "
-            "use a new app_id"
-        )
-    offset = first_offset(consumer, here, settings.start)
-    return PartitionState(here.partition, fold, Position(FORMAT, offset, 0, "", [], ""))
+    asker = kafka.asker(settings, settings.app_id, on_error)
+    try:
+        found = asker.committed([TopicPartition(settings.events_topic, partition)], timeout=kafka.TIMEOUT_SECONDS)[0]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return int(found.offset)
+    except KafkaException as error:
+        raise DependencyAway(f"the group's offset is not known ({error.args[0].str()}); waiting") from None
+    finally:
+        asker.close()
+
+
+def beginning(settings: Settings, partition: int, on_error: kafka.OnError) -> int:
+    """Return the first offset of the changelog, which compaction never moves; raises `DependencyAway`."""
+    asker = kafka.table_consumer(settings, on_error)
+    try:
+        here = TopicPartition(settings.state_topic, partition)
+        return int(asker.get_watermark_offsets(here, timeout=kafka.TIMEOUT_SECONDS)[0])
+    except KafkaException as error:
+        raise DependencyAway(f"Kafka does not say where the state begins ({error.args[0].str()}); waiting") from None
+    finally:
+        asker.close()
 
 
 def first_offset(consumer: Consumer, here: TopicPartition, start: str | int) -> int:
@@ -162,18 +184,21 @@ def check_partitions(settings: Settings, there: int, known: int) -> None:
         )
 
 
-def prove_membership(consumer: Consumer, partition: TopicPartition) -> None:
+def prove_membership(consumer: Consumer, ours: TopicPartition) -> None:
     """Ask the group whether we still hold our ordinal, before our producer fences whoever may have it now.
 
     Raises:
+        DependencyAway: Kafka does not answer now.
         Fatal: another instance has it.
     """
-    committed = consumer.committed([partition], timeout=kafka.TIMEOUT_SECONDS)[0]
-    if committed.error is not None or committed.offset < 0:
-        return
     try:
+        committed = consumer.committed([ours], timeout=kafka.TIMEOUT_SECONDS)[0]
+        if committed.error is not None or committed.offset < 0:
+            return
         consumer.commit(offsets=[committed], asynchronous=False)  # what is there already: only the answer counts
     except KafkaException as exception:
         error = exception.args[0]
         if kafka.refuses(error):
             raise Fatal(f"another instance has this ordinal ({error.str()}): give every instance its own") from None
+        if error.retriable() or error.code() == KafkaError._TIMED_OUT:
+            raise DependencyAway(f"the group does not answer ({error.str()}); waiting") from None

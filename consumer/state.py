@@ -30,6 +30,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     parts: int
     zipped: bool
     body: bytes
+    heads: int = 1
+    """Of a snapshot: its first so many parts are one chunk, which holds the names of all items."""
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
@@ -82,8 +84,12 @@ def pack(sequence: int, body: bytes) -> list[bytes]:
     zipped = len(body) > 4096
     if zipped:
         body = zlib.compress(body, 1)
-    pieces = [body[start : start + PART_BYTES] for start in range(0, len(body), PART_BYTES)] or [b""]
+    pieces = _pieces(body)
     return [_encode(Record(FORMAT, sequence, part, len(pieces), zipped, piece)) for part, piece in enumerate(pieces)]
+
+
+def _pieces(body: bytes) -> list[bytes]:
+    return [body[start : start + PART_BYTES] for start in range(0, len(body), PART_BYTES)] or [b""]
 
 
 def unpack(records: Sequence[Record]) -> bytes:
@@ -128,8 +134,9 @@ class PartitionState:
         self.deltas_since_snapshot = 0
         self.snapshots = 0
         """Its lowest bit says which of the two generations was written last."""
-        self._began = self._parts = self._written = 0
-        """Of the snapshot that is being written: its sequence, and how many parts it has and of them are written."""
+        self._began = self._heads = self._parts = self._written = 0
+        """Of the snapshot that is being written: its sequence, how many parts its first chunk and it have, and how many
+        of them are written."""
         self._blocks: list[tuple[int, int]] = []
         """What is left of it."""
         self.complete = 0
@@ -194,8 +201,9 @@ class PartitionState:
             self.events_since_snapshot = self.deltas_since_snapshot = 0
             self.snapshots += 1
             first, self._blocks = fold.begin_snapshot()
-            chunks = [_encode(_Merged(self.position.merged, first))]
-            self._began, self._parts, self._written = sequence, 1 + len(self._blocks), 0
+            chunks = _pieces(_encode(_Merged(self.position.merged, first)))
+            self._heads = len(chunks)
+            self._began, self._parts, self._written = sequence, self._heads + len(self._blocks), 0
         if self._blocks and (urgent or not chunks):
             share = len(self._blocks) if urgent else 1 + self._parts * 4 // ring
             blocks, self._blocks = self._blocks[:share], self._blocks[share:]
@@ -204,7 +212,7 @@ class PartitionState:
             self.complete = self._began
         records: list[tuple[bytes, bytes | None]] = []
         for chunk in chunks:
-            value = _encode(Record(FORMAT, self._began, self._written, self._parts, False, chunk))
+            value = _encode(Record(FORMAT, self._began, self._written, self._parts, False, chunk, self._heads))
             records.append((b"s/%d/%d" % (self.snapshots % 2, self._written), value))
             self._written += 1
         return records
@@ -262,9 +270,10 @@ def restore(
     for (sequence, which), parts in sorted(snapshots.items(), reverse=True):
         if len(parts) == parts[min(parts)].parts:
             since, parity = sequence, which
-            head = _merged.decode(parts[0].body)
+            heads = parts[0].heads
+            head = _merged.decode(b"".join(parts[part].body for part in range(heads)))
             merged = head.merged
-            fold.load_snapshot([head.body, *(parts[part].body for part in range(1, len(parts)))])
+            fold.load_snapshot([head.body, *(parts[part].body for part in range(heads, len(parts)))])
             break
     told: dict[int, deque[tuple[int, bytes]]] = {}
     for other, offset, value in read_told(merged, position.merged):

@@ -13,6 +13,9 @@ from model.errors import DependencyAway, Fatal
 
 REFUSED = {KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
 
+REBALANCED = {KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH}
+"""The group went on while the transaction was open."""
+
 Produce = tuple[str, bytes | None, bytes | None, int]
 """Topic, key, value (None: tombstone), partition (-1: by key)."""
 GRACE_SECONDS = 5.0
@@ -23,20 +26,25 @@ class Aborted(Exception):
     """Nothing of the transaction will ever be seen: restore, rewind, do it again."""
 
 
+class Rebalanced(Aborted):
+    """The same, but where the partitions are still ours once the group has settled, the same records may be sent."""
+
+
 class Transactions:
     """One transactional producer, replaced where it can no longer be trusted."""
 
-    def __init__(self, settings: Settings, on_error: kafka.OnError) -> None:
-        self._settings, self._on_error = settings, on_error
+    def __init__(self, settings: Settings, on_error: kafka.OnError, prove: Callable[[], None]) -> None:
+        """`prove` raises `Fatal` if another instance has our ordinal, so that its producer is not ours to fence."""
+        self._settings, self._on_error, self._prove = settings, on_error, prove
         self._producer: Producer = kafka.producer(settings, on_error)
-        self._open = False
-        self.was_fenced = False
-        """By the coordinator, as it took too long, or by a successor: to be found out before the next `open`."""
+        self._open = self._late = False
 
     def open(self) -> None:
         """Fence off whoever had our id, end what it left open; raises `DependencyAway`, `Fatal`."""
         if self._open:
             return
+        if self._late:  # a successor may have come while we stood still, or fenced us off
+            self._prove()
         try:
             self._producer.init_transactions(kafka.TIMEOUT_SECONDS)
         except KafkaException as exception:
@@ -44,9 +52,9 @@ class Transactions:
             if error.code() in REFUSED:
                 raise self._refused(error) from None
             if not error.retriable():
-                self._renew()
+                self._renew(self._late)
             raise DependencyAway(f"Kafka's transaction coordinator does not answer ({error.str()}); waiting") from None
-        self._open, self.was_fenced = True, False
+        self._open, self._late = True, False
 
     def commit(self, records: Iterable[Produce], consumer: Consumer, offsets: list[TopicPartition]) -> None:
         """Write it all and commit.
@@ -57,7 +65,12 @@ class Transactions:
             Fatal: another instance has our transactional id, or we no right to it.
         """
         self.open()
-        producer, began_at = self._producer, time.time()
+        producer, began, began_at = self._producer, time.monotonic(), time.time()
+
+        def late() -> bool:
+            # By either clock: one may be set, the other stands still while the machine sleeps.
+            return max(time.monotonic() - began, time.time() - began_at) >= kafka.TRANSACTION_TIMEOUT_SECONDS
+
         try:
             producer.begin_transaction()
             produce = producer.produce
@@ -71,24 +84,23 @@ class Transactions:
             self._retry(lambda seconds: producer.send_offsets_to_transaction(offsets, group, seconds))
             self._retry(producer.commit_transaction)
         except BufferError as exception:
-            self._renew()
+            self._renew(late())
             raise Aborted(f"the producer's queue is full ({exception})") from exception
         except DependencyAway:
-            self._renew()
+            self._renew(late())
             raise
         except KafkaException as exception:
             error = exception.args[0]
             if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:  # the same again would fail again
                 raise Fatal(f"Kafka refuses a record ({error.str()}); raise max.message.bytes to 1000000") from None
             # The coordinator ends what takes too long, and fences its producer as it would an older instance.
-            late = error.code() == KafkaError._FENCED and time.time() - began_at >= kafka.TRANSACTION_TIMEOUT_SECONDS
-            if error.code() in REFUSED and not late:
+            timed_out = error.code() == KafkaError._FENCED and late()
+            if error.code() in REFUSED and not timed_out:
                 raise self._refused(error) from None
             if not error.fatal() and self._abort():
-                raise Aborted(error.str()) from exception
-            self._renew()
-            self.was_fenced = late
-            raise Aborted("it took longer than its time-out" if late else error.str()) from exception
+                raise (Rebalanced if error.code() in REBALANCED else Aborted)(error.str()) from exception
+            self._renew(late())
+            raise Aborted("it took longer than its time-out" if timed_out else error.str()) from exception
 
     def _abort(self) -> bool:
         try:
@@ -97,11 +109,11 @@ class Transactions:
             return False
         return True
 
-    def _renew(self) -> None:
+    def _renew(self, late: bool) -> None:
         """Throw the producer away: nobody knows what became of its transaction; the next `open` ends it."""
         self._producer.purge()
         self._producer = kafka.producer(self._settings, self._on_error)
-        self._open = False
+        self._open, self._late = False, late
 
     def _refused(self, error: KafkaError) -> Fatal:
         return Fatal(

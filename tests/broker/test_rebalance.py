@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import ConfigResource, ResourceType
@@ -174,3 +175,31 @@ def test_the_groups_time_out_is_set_where_the_broker_allows_it(bootstrap: str) -
         assert time_out_on_the_broker(settings)["consumer.session.timeout.ms"] == "6000"
     assert [line["log_level"] for line in logs] == ["warning"]
     assert "consumer.session.timeout.ms" in json.dumps(logs)
+
+
+@pytest.mark.timeout(180)
+def test_what_is_kept_in_a_rebalance_is_not_restored(bootstrap: str) -> None:
+    """A second one joins while a transaction is open: only what goes to it is restored, by it; the rest flows on."""
+    changed = {"poll_events": 5, "session_timeout_seconds": SESSION_SECONDS}
+    settings, sent = prepare(bootstrap, partitions=2).model_copy(update=changed), events(120)
+    send(settings, settings.events_topic, sent)
+    with capture_logs() as logs, running(make(settings)) as first:
+        turn_until(first, 20)
+        begun = len(restores(logs))
+        with running(make(second_of(settings))) as second:
+
+            def join() -> None:
+                until = time.monotonic() + SESSION_SECONDS  # long enough for the group to have gone on
+                while time.monotonic() < until:
+                    second.turn()
+
+            left = put_before(first, "send_offsets_to_transaction", join)
+            together([first, second], lambda: folded([first, second]) >= 120, "not all folded")
+            assert not left
+            assert first.metrics.registry.get_sample_value("penchant_transactions_total", {"outcome": "aborted"})
+            assert len(restores(logs)) - begun == 1
+    assert sorted(lists(settings)) == undisturbed(bootstrap, 120, 2)
+
+
+def restores(logs: list[Any]) -> list[int]:
+    return [line["partition"] for line in logs if line["event"] == "restored"]

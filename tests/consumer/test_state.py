@@ -1,5 +1,6 @@
 """What is written can be read back, whatever was left over from before."""
 
+import random
 from collections.abc import Sequence
 
 import msgspec
@@ -156,3 +157,24 @@ def event(user: str, kind: str, number: int, n: int) -> Event:
 def vectors(fold: Fold, one: Event) -> dict[str, Vector]:
     texts = fold.texts(one)
     return dict(zip(texts, ENCODER.encode(texts), strict=True))
+
+
+def test_a_snapshot_of_many_long_names_stays_in_small_records() -> None:
+    """Ids of 256 characters that nothing compresses: their list alone is more than Kafka takes as one record."""
+    dice = random.Random(1)
+    names = ["".join(chr(dice.randrange(0x4E00, 0x9FFF)) for _ in range(256)) for _ in range(1200)]
+    state = PartitionState(0, new_fold(), Position(FORMAT, 0, 0, "b", [], "s"))
+    for name in names:
+        state.fold.put_item(Item(item=name, title="robot"), VECTORS[0])
+    click = Click(id="e", user="u", at_ms=1, item=names[0])
+    state.fold.apply(click, vectors(state.fold, click))
+    table: dict[bytes, bytes] = {}
+    while not any(key.startswith(b"s/") for key in table) or state.complete == 0:
+        changes = state.changes(state.position.offset + 1, 1, ["u"], [0], 1, 16)
+        assert all(len(value or b"") < 900 * 1024 for _, value in changes)
+        table |= {key: value for key, value in changes if value is not None}
+    again = restore(0, new_fold(), table)
+    assert again is not None
+    engaged = again.fold.tables.engaged
+    assert engaged[again.fold.catalogue.index[names[0]]] == 1
+    assert engaged.sum() == 1
