@@ -17,10 +17,10 @@ export HF_HUB_OFFLINE ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench torture nightly lock clean
+.PHONY: help setup demo test check bench torture swap-drill nightly lock clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: $(STAMP) ## Create .venv with everything pinned in requirements.txt (TORCH=cpu for the small PyTorch)
 
@@ -65,9 +65,13 @@ torture: $(STAMP) ## Kill and stop instances and broker under load, then check e
 	$(BIN)/python -m tests.torture --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(JSON),--json $(JSON)) $(ARGS)
 
+swap-drill: $(STAMP) ## Swap models under load, bad ones among them, and check every event (JSON=file)
+	$(BIN)/python -m tests.drill $(if $(JSON),--json $(JSON)) $(ARGS)
+
 nightly: test ## Tests, the full evaluation, the torture, the benchmarks with a million events
 	$(BIN)/penchant evaluate
 	$(MAKE) torture MINUTES=45 ARGS=
+	$(MAKE) swap-drill ARGS=
 	$(MAKE) bench ARGS="--events 1000000 --rounds 3 $(ARGS)"
 
 lock: $(STAMP) ## Pin requirements.txt anew from pyproject.toml

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from consumer.models import app as models_app
 from model.errors import Fatal, PenchantError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ dead_app = typer.Typer(no_args_is_help=True, help="Records that could not be han
 broker_app = typer.Typer(no_args_is_help=True, help="A real Kafka on this machine, for development only.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_app, name="dead-letters")
+app.add_typer(models_app, name="models")
 app.add_typer(broker_app, name="broker")
 
 Config = Annotated[
@@ -83,19 +85,30 @@ def rebuild(
 def export(
     model_dir: Annotated[Path, typer.Argument(help="A Hugging Face folder: BERT, RoBERTa, MiniLM, e5, bge, ...")],
     out: Annotated[Path, typer.Argument(help="Where the bundle goes; whole or not at all.")],
+    items: Annotated[
+        str | None, typer.Option(help="Embed these, too: ml-100k, zh, a JSONL of items, or a folder of items.jsonl.")
+    ] = None,
 ) -> None:
     """Turn a BERT-family model into a bundle that serve loads: ONNX, tokenizer, self-test, checksums.
 
+    With --items, the catalogue's vectors are in it, so that serve has to embed only what is newer.
+
     Needs the extra 'train' (PyTorch), which serve does not, and downloads nothing.
 
-    For example: [bold]penchant export ~/models/bge-small-zh-v1.5 models/current[/]
+    For example: [bold]penchant export ~/models/bge-small-zh-v1.5 models/current --items items.jsonl[/]
     """
     try:
         from export.onnx import export_model
     except ModuleNotFoundError as error:
         raise Fatal(f"no module {error.name!r}: install the extra 'train' (PyTorch); only export needs it") from None
 
-    export_model(model_dir, out)
+    if items is None:
+        export_model(model_dir, out)
+    else:
+        from consumer.models import items_texts, progress
+
+        with progress("embedding items") as told:
+            export_model(model_dir, out, items_texts(items), told)
     typer.echo(f"Exported to {out}. Next: PENCHANT_BUNDLE={out} penchant serve")
 
 

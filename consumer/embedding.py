@@ -1,14 +1,46 @@
 """Texts to vectors such that one bad text spoils no other, and a broken encoder is not taken for bad texts."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from consumer.settings import Settings
+from export.bundle import Bundle
+from export.encoder import OnnxEncoder
 from model.encoding import Encoder, Vectors
 from model.errors import Fatal, PenchantError
+from model.taxonomy import Taxonomy
 
 _PROBES = itertools.count()
+
+
+class Model(NamedTuple):
+    """What a bundle gives: that which turns texts into vectors, and the topics in its vectors."""
+
+    encoder: Encoder
+    taxonomy: Taxonomy
+    brought: Callable[[Sequence[str]], Mapping[str, Vectors]] = lambda _: {}
+    """Returns vectors of those texts that the bundle brings along."""
+
+    @staticmethod
+    def load(bundle: Bundle, settings: Settings) -> "Model":
+        """Return a bundle's model, self-tested on this machine; raises `BadBundle`, `Fatal` (the taxonomy's file)."""
+        encoder, items = OnnxEncoder(bundle), bundle.items()
+        taxonomy = Taxonomy(Taxonomy.read(settings.taxonomy), encoder)
+        return Model(encoder, taxonomy) if items is None else Model(encoder, taxonomy, items.find)
+
+    @property
+    def version(self) -> str:
+        """The bundle's."""
+        return self.encoder.version
+
+    def embed(self, texts: Sequence[str]) -> tuple[dict[str, Vectors], dict[str, str]]:
+        """Do as `embed` does, for those texts that the bundle does not bring along."""
+        found = dict(self.brought(texts))
+        fresh, failed = embed(self.encoder, [text for text in texts if text not in found])
+        return found | fresh, failed
 
 
 def embed(encoder: Encoder, texts: Sequence[str]) -> tuple[dict[str, Vectors], dict[str, str]]:

@@ -20,6 +20,15 @@ WINDOW = 1000
 """Of so many records of a partition, the newest, the share of dead letters is limited."""
 
 
+_NOTE = re.compile(r"dead (\d{1,18}) (\d{1,4}) ([0-9a-f]{1,250})(?: (\S{1,100}))?")
+
+
+def bundle_of(note: str | None) -> str | None:
+    """Return the bundle that a partition used when it committed this note beside its offset."""
+    found = _NOTE.fullmatch(note or "")
+    return found[4] if found else None
+
+
 class Tally(NamedTuple):
     """What became of a partition's newest records, up to an offset."""
 
@@ -37,14 +46,14 @@ class Tally(NamedTuple):
         bits = (self.bits << 1 | dead) & (1 << WINDOW) - 1
         return Tally(self.offset, self.run + 1 if dead else 0, min(self.records + 1, WINDOW), bits)
 
-    def note(self) -> str:
-        """Return what is committed beside the offset, so that a restart counts on."""
-        return f"dead {self.run} {self.records} {self.bits:x}"
+    def note(self, bundle: str) -> str:
+        """Return what is committed beside the offset, so that a restart counts on; and which bundle is in use."""
+        return f"dead {self.run} {self.records} {self.bits:x} {bundle}"
 
     @staticmethod
     def read(offset: int, note: str | None) -> "Tally":
         """Return the tally that a note describes; an empty one if it is none of ours."""
-        found = re.fullmatch(r"dead (\d{1,18}) (\d{1,4}) ([0-9a-f]{1,250})", note or "")
+        found = _NOTE.fullmatch(note or "")
         return Tally(offset, int(found[1]), min(int(found[2]), WINDOW), int(found[3], 16)) if found else Tally(offset)
 
 
@@ -107,9 +116,9 @@ class Failures:
             newest = (tally.records, tally.bits) if settings.max_dead_share else (0, 0)
             self._judged[partition] = Tally(end, run, *newest)
 
-    def offsets(self, topic: str) -> list[TopicPartition]:
+    def offsets(self, topic: str, bundle: str) -> list[TopicPartition]:
         """Return what is to be committed of the poll judged last: offsets, and beside them what was counted."""
-        return [TopicPartition(topic, place, tally.offset, tally.note()) for place, tally in self._judged.items()]
+        return [TopicPartition(topic, place, tally.offset, tally.note(bundle)) for place, tally in self._judged.items()]
 
     def committed(self, folded: int, states: Mapping[int, PartitionState], pending: Collection[int]) -> None:
         """Note that what was judged last is committed, so many events of it folded well; forget what lies behind."""

@@ -7,10 +7,9 @@ import structlog
 
 from consumer import kafka
 from consumer.batch import Vector
-from consumer.embedding import embed
+from consumer.embedding import Model
 from consumer.settings import Settings
 from consumer.tables import ItemsTable
-from model.encoding import Encoder
 from model.events import Item
 from model.fold import Fold
 
@@ -24,8 +23,8 @@ SAY_SECONDS = 10.0
 class Items:
     """Every item with its vector; a change is handed on to the folds that are live."""
 
-    def __init__(self, settings: Settings, encoder: Encoder, on_error: kafka.OnError, beat: Callable[[], None]) -> None:
-        self._encoder, self._beat = encoder, beat
+    def __init__(self, settings: Settings, model: Model, on_error: kafka.OnError, beat: Callable[[], None]) -> None:
+        self._model, self._beat = model, beat
         self._table = ItemsTable(settings, on_error, beat)
         self._known: dict[str, tuple[Item, Vector]] = {}
         self.bad: list[str] = []
@@ -78,13 +77,17 @@ class Items:
         for name in since.keys() - self._known.keys():
             fold.drop_item(name)
 
+    def adopt(self, model: Model, known: dict[str, tuple[Item, Vector]]) -> None:
+        """Go over to another model, whose vectors `known` has."""
+        self._model, self._known = model, known
+
     def close(self) -> None:
         """Leave the topic."""
         self._table.close()
 
     def _take(self, changed: Mapping[str, Item | None], folds: Iterable[Fold]) -> None:
         there = [(item, item.content()) for item in changed.values() if item is not None]
-        vectors, failed = embed(self._encoder, [text for _, text in there])
+        vectors, failed = self._model.embed([text for _, text in there])
         self.bad += ["text" for _, text in there if text in failed]
         for item, vector in ((item, vectors[text]) for item, text in there if text in vectors):
             self._known[item.item] = (item, vector)

@@ -12,7 +12,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from consumer import kafka
 from consumer.assignment import Assignment
-from consumer.batch import FoldFailed, Texts, Work, fold_poll
+from consumer.batch import FoldFailed, Work, fold_poll
+from consumer.embedding import Model
 from consumer.failures import Failures
 from consumer.foreign import Foreign
 from consumer.http import Health
@@ -22,10 +23,10 @@ from consumer.murmur2 import Places
 from consumer.predecessor import Predecessor
 from consumer.reach import Reach
 from consumer.restoring import Restores, check_partitions, first_offset, prove_membership, restored
+from consumer.serving import Serving
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position
 from consumer.transaction import Aborted, Produce, Rebalanced, Transactions
-from model.encoding import Encoder
 from model.errors import DependencyAway, Fatal
 from model.fold import Fold
 
@@ -51,13 +52,12 @@ class Loop:
     """Reads events until told to stop; owns the partitions' states."""
 
     def __init__(
-        self, settings: Settings, encoder: Encoder, new_fold: Callable[[], Fold], metrics: Metrics, health: Health
+        self, settings: Settings, model: Model, new_fold: Callable[[Model], Fold], metrics: Metrics, health: Health
     ) -> None:
-        self.settings, self.encoder, self.metrics, self.health = settings, encoder, metrics, health
+        self.settings, self.metrics, self.health = settings, metrics, health
         self.states: dict[int, PartitionState] = {}
         self.stop = threading.Event()
         self._new_fold = new_fold
-        self._texts = Texts(encoder, settings.cached_texts, self._beat)
         self._pending: set[int] = set()
         """Assigned, not yet restored; paused meanwhile."""
         self._restores: Restores[Restored] = Restores()
@@ -68,7 +68,8 @@ class Loop:
         self._warned: set[str] = set()
         self._reach = reach = Reach(settings, health)
         self._consumer: Consumer = kafka.group_consumer(settings, reach.on_error)
-        self.items = Items(settings, encoder, reach.on_error, self._beat)
+        self.items = Items(settings, model, reach.on_error, self._beat)
+        self.serving = Serving(settings, model, self.items, self.states, metrics, self._beat)
         self._foreign = Foreign(settings, reach.on_error)
         self._transactions = Transactions(settings, reach.on_error, self._prove)
         self._predecessor = (
@@ -105,6 +106,7 @@ class Loop:
                 self._restore(partition)
         if not self._started:
             return 0
+        self.serving.turn()
         self._poll_items()
         self._merge()
         if self._predecessor is not None:
@@ -204,10 +206,10 @@ class Loop:
         check_partitions(settings, count, len(kafka.partitions_of(self._consumer, settings.state_topic)))
         if count != self._places.partitions:
             self._places = Places(count)
-        known = self.items.known()
+        known, model = self.items.known(), self.serving.model
 
         def work(beat: Callable[[], None]) -> Restored:
-            fold = self._new_fold()
+            fold = self._new_fold(model)
             for item, vector in known.values():
                 fold.put_item(item, vector)
             args = (settings, partition, fold, self._foreign, self.metrics, self._reach.on_error, beat)
@@ -223,10 +225,11 @@ class Loop:
             state = PartitionState(partition, fold, Position(FORMAT, start, 0, "", [], ""))
         for each in (state, *self.states.values()):
             check_partitions(settings, self._places.partitions, each.position.partitions)
+        self.serving.catch_up(fold)
         self.items.catch_up(fold, done.items)
         state.merge(self._foreign.between(state.position.merged, self._foreign.offsets))
         state.position = msgspec.structs.replace(
-            state.position, bundle=self.encoder.version, settings=settings.outcome_hash(),
+            state.position, bundle=self.serving.model.version, settings=settings.outcome_hash(),
             partitions=self._places.partitions,
         )  # fmt: skip
         here.offset = state.position.offset
@@ -254,7 +257,9 @@ class Loop:
         if self._predecessor is not None:
             messages = self._predecessor.hold(self._consumer, messages)
         try:
-            work = fold_poll(messages, states, self._texts, settings, self._failures.skip, self._places, oldest_ms)
+            work = fold_poll(
+                messages, states, self.serving.texts, settings, self._failures.skip, self._places, oldest_ms
+            )
         except FoldFailed as failed:
             self._failures.note(failed)
             there = {message.partition() for message in messages}
@@ -282,7 +287,8 @@ class Loop:
             self._discard(sorted(work.offsets))  # the fold is ahead of what is committed
             raise
         self._reach.answered()
-        self.metrics.committed(work, self._texts, sum(len(state.fold.profiles) for state in states.values()))
+        self.metrics.committed(work, self.serving.texts, sum(len(state.fold.profiles) for state in states.values()))
+        self.serving.judge(work)
         self._failures.committed(work.folded.total(), states, self._pending)
         if work.foreign_keys:
             self._warn("events whose key is not their user: one user may be on two partitions, half known on each")
@@ -294,7 +300,8 @@ class Loop:
 
     def _commit(self, records: list[Produce], work: Work) -> None:
         """Commit a poll's records; once more where only a rebalance came between, and its partitions stay ours."""
-        offsets, deadline = self._failures.offsets(self.settings.events_topic), time.monotonic() + REBALANCE_SECONDS
+        offsets = self._failures.offsets(self.settings.events_topic, self.serving.model.version)
+        deadline = time.monotonic() + REBALANCE_SECONDS
         while True:
             try:
                 return self._transactions.commit(records, self._consumer, offsets)

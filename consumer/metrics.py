@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import log2
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from model.encoding import Encoder
 from model.outcome import Evaluation
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 GAINS = [1 / log2(rank + 2) for rank in range(10)]
 """What a place in the list is worth to NDCG@10."""
+
+
+def gain(rank: int) -> float:
+    """Return NDCG@10 of one relevant item at a rank, 0 at the top; a miss is -1."""
+    return GAINS[rank] if 0 <= rank < 10 else 0.0
 
 
 class Metrics:
@@ -61,7 +67,28 @@ class Metrics:
         self.partitions = Gauge("penchant_partitions", "Partitions assigned and restored", registry=r)
         self.heartbeat = Gauge("penchant_loop_heartbeat_timestamp_seconds", "Last turn of the loop", registry=r)
         self.model = Info("penchant_model", "The bundle that serves", registry=r)
+        self.swaps = counter("model_swaps", "Models taken over while serving")
+        self.swap_pause = Gauge("penchant_model_swap_pause_seconds", "What the last swap took of the loop", registry=r)
+        self.prepare_remaining = Gauge(
+            "penchant_model_prepare_remaining_texts", "To be embedded before the next model can serve", registry=r
+        )
+        self.refused = counter("models_refused", "Models that were published and cannot serve", "reason")
+        pair = ("role", "serving", "rival")
+        self.paired = counter("paired_evaluated", "Events that two models ranked, one of which serves", *pair)
+        self.paired_gains = counter("paired_ndcg_sum", "Sum of NDCG@10 over them, by whose", *pair, "whose")
+        self.paired_squares = counter("paired_squares", "Sum of squared differences of their NDCG@10", *pair)
         self.build = Info("penchant_build", "This program", registry=r)
+
+    def serves(self, encoder: Encoder) -> None:
+        """Say which model serves."""
+        provider = str(getattr(encoder, "provider", "unknown"))
+        self.model.info({"version": encoder.version, "provider": provider, "dim": str(encoder.dim)})
+
+    def swapped(self, encoder: Encoder, pause: float) -> None:
+        """Count a swap, which took `pause` seconds of the loop."""
+        self.serves(encoder)
+        self.swaps.inc()
+        self.swap_pause.set(pause)
 
     def evaluation(self, *evaluations: Evaluation) -> None:
         """Count evaluated events for every ranker; rank -1 is a miss."""
@@ -76,6 +103,22 @@ class Metrics:
         self.log_loss_sum.inc(sum(evaluation.log_loss for evaluation in evaluations))
         self.tally(self.hits, hits)
         self.tally(self.ndcg_sum, gains)
+
+    def compared(self, evaluations: Iterable[Evaluation], serving: str, rivals: Mapping[str, str]) -> int:
+        """Count pairs of ranks, by role; return how many there were of the model before. `rivals`: versions by role."""
+        count = 0
+        for evaluation in evaluations:
+            ours = gain(evaluation.ranks["penchant"])
+            for role, rank in evaluation.rivals.items():
+                if role not in rivals:
+                    continue
+                labels, theirs = (role, serving, rivals[role]), gain(rank)
+                self.paired.labels(*labels).inc()
+                self.paired_gains.labels(*labels, "serving").inc(ours)
+                self.paired_gains.labels(*labels, "rival").inc(theirs)
+                self.paired_squares.labels(*labels).inc((ours - theirs) ** 2)
+                count += role == "before"
+        return count
 
     def tally(self, counter: Counter, counts: Mapping[str, float]) -> None:
         """Add counts by label."""

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from types import FrameType
 from typing import TextIO, cast
@@ -12,15 +12,16 @@ from typing import TextIO, cast
 import structlog
 
 from consumer import watchdog
+from consumer.embedding import Model
+from consumer.follower import Follower, current
 from consumer.http import Health, Server
 from consumer.loop import Loop
 from consumer.metrics import Metrics
 from consumer.settings import Settings
 from export.bundle import Bundle
-from export.encoder import OnnxEncoder
+from export.registry import Registry
 from model.errors import Fatal, PenchantError
 from model.fold import Fold, FoldSettings
-from model.taxonomy import Taxonomy
 
 log = structlog.get_logger("penchant")
 
@@ -29,14 +30,18 @@ def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, which finish the batch and commit; return the exit status."""
     set_up_logs()
     try:
-        encoder = OnnxEncoder(Bundle.open(settings.bundle))
-        taxonomy = Taxonomy(Taxonomy.read(settings.taxonomy), encoder)
+        registry = None if settings.registry is None else Registry.open(settings.registry)
+        bundle = Bundle.open(settings.bundle) if registry is None else current(registry, settings)
+        model = Model.load(bundle, settings)
         metrics, health = Metrics(), Health()
-        provider = str(getattr(encoder, "provider", "unknown"))
-        metrics.model.info({"version": encoder.version, "provider": provider, "dim": str(encoder.dim)})
+        metrics.serves(model.encoder)
         metrics.build.info({"version": version("penchant")})
         folding = fold_settings(settings)
-        loop = Loop(settings, encoder, lambda: Fold(folding, encoder.dim, encoder.version, taxonomy), metrics, health)
+
+        def new_fold(model: Model) -> Fold:
+            return Fold(folding, model.encoder.dim, model.encoder.version, model.taxonomy)
+
+        loop = Loop(settings, model, new_fold, metrics, health)
 
         def finish(signum: int, _frame: FrameType | None) -> None:
             log.info("finishing", signal=signal.Signals(signum).name)
@@ -51,8 +56,13 @@ def run(settings: Settings) -> int:
                 f"cannot listen on {settings.http_host}:{settings.http_port} ({error.strerror}); set PENCHANT_HTTP_PORT"
             ) from None
         watchdog.watch(health)
-        with server:
-            log.info("serving", app_id=settings.app_id, model=encoder.version, provider=provider, http=server.port)
+        with ExitStack() as around:
+            around.enter_context(server)
+            if registry is not None:
+                follower = Follower(settings, registry, loop.serving, metrics)
+                follower.start()
+                around.callback(follower.close)
+            log.info("serving", app_id=settings.app_id, model=model.version, http=server.port)
             try:
                 loop.run()
             finally:

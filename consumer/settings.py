@@ -65,6 +65,18 @@ class Settings(BaseSettings):
     events_topic: str = Field(default="events", min_length=1)
     items_topic: str = Field(default="items", min_length=1)
     bundle: Path = Path("models/current")
+    registry: str | None = None
+    """Where models are published (a folder, or s3://bucket/prefix): serve follows its current version. None: the bundle
+    at `bundle` serves."""
+    follow_seconds: float = Field(default=5.0, ge=0.1, le=3600)
+    """How often to ask the registry which version is current."""
+    probation_share: float = Field(default=0.1, ge=0, le=1)
+    """Of the events, after a swap, that the model before ranks, too, so that the two can be compared ('penchant models
+    judge'); the same for an apprentice. 0: none."""
+    probation_events: int = Field(default=5000, ge=0)
+    """After so many such events of an instance the model before is let go."""
+    apprentice: str | None = None
+    """A version in the registry that never serves: it ranks a share of the events, and is compared."""
     taxonomy: Path | None = None
     start: Annotated[Literal["earliest", "latest"] | int, BeforeValidator(_start)] = "earliest"
     """Where to begin, if there are neither offsets nor state: there, or at the first event since a time (ISO 8601

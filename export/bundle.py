@@ -1,11 +1,7 @@
 """A bundle: an immutable, checksummed folder that holds one encoder and the proof that it works."""
 
-import contextlib
 import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +9,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from export import catalogue, durable
+from export.catalogue import Catalogue
 from model.encoding import Vectors
 from model.errors import BadBundle
 
@@ -51,6 +49,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     sha256: dict[str, str]
     selftest: str = SELFTEST
     tokenizer: str = TOKENIZER
+    items: int = 0
+    """How many texts of a catalogue have their vectors in it."""
 
 
 class _FormatOnly(msgspec.Struct):
@@ -82,14 +82,12 @@ class Bundle:
         Raises BadBundle where the manifest is missing, unreadable or of another format, or a file missing or changed.
         """
         folder = Path(path)
-        manifest = _read_manifest(folder)
-        named = {MANIFEST, *manifest.sha256}
-        for name in {*manifest.forms.values(), manifest.selftest, manifest.tokenizer}:
-            if name not in named:
-                raise BadBundle(f"{folder}: {name} has no checksum in {MANIFEST}; {ADVICE}")
+        try:
+            raw = (folder / MANIFEST).read_bytes()
+        except OSError as error:
+            raise BadBundle(f"{folder}: not a bundle, cannot read {MANIFEST} ({error.strerror}); {ADVICE}") from error
+        manifest = parse_manifest(raw, str(folder))
         for name, expected in manifest.sha256.items():
-            if Path(name).name != name or name in {".", ".."}:
-                raise BadBundle(f"{folder}: {name!r} is not the name of a file in the bundle; {ADVICE}")
             try:
                 actual = file_sha256(folder / name)
             except OSError as error:
@@ -98,10 +96,6 @@ class Bundle:
                 raise BadBundle(
                     f"{folder}: {name} is not what was exported (sha256 differs); copy it again or {ADVICE}"
                 )
-        if content_version(manifest.sha256) != manifest.version:
-            raise BadBundle(f"{folder}: version {manifest.version!r} is not that of these files; {ADVICE}")
-        if "fp32" not in manifest.forms:
-            raise BadBundle(f"{folder}: has no fp32 form; {ADVICE}")
         return cls(folder, manifest)
 
     def form(self, precision: str) -> Path:
@@ -128,24 +122,40 @@ class Bundle:
             raise BadBundle(f"{self.path}: self-test of the wrong shape; {ADVICE}")
         return test
 
+    def items(self) -> Catalogue | None:
+        """Return the catalogue's vectors, None where it carries none; BadBundle where they are of another shape."""
+        if not {catalogue.VECTORS, catalogue.HASHES} <= self.manifest.sha256.keys():
+            return None
+        return catalogue.read(self.path, self.manifest.dim)
 
-def _read_manifest(folder: Path) -> Manifest:
-    try:
-        raw = (folder / MANIFEST).read_bytes()
-    except OSError as error:
-        raise BadBundle(f"{folder}: not a bundle, cannot read {MANIFEST} ({error.strerror}); {ADVICE}") from error
+
+def parse_manifest(raw: bytes, where: str) -> Manifest:
+    """Return the manifest that these bytes are; every file's name in it is safe to use.
+
+    Raises BadBundle, which says ``where``, if it is unreadable, of another format or contradicts itself.
+    """
     try:
         found = msgspec.json.decode(raw, type=_FormatOnly).format_version
         if found > FORMAT_VERSION:
             raise BadBundle(
-                f"{folder}: format {found} is newer than this Penchant reads ({FORMAT_VERSION}); "
+                f"{where}: format {found} is newer than this Penchant reads ({FORMAT_VERSION}); "
                 f"upgrade penchant, or with this one {ADVICE}"
             )
         if found < 1:
-            raise BadBundle(f"{folder}: unknown format {found}; {ADVICE}")
-        return msgspec.json.decode(raw, type=Manifest)
+            raise BadBundle(f"{where}: unknown format {found}; {ADVICE}")
+        manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadBundle(f"{folder}: unreadable {MANIFEST} ({error}); {ADVICE}") from error
+        raise BadBundle(f"{where}: unreadable {MANIFEST} ({error}); {ADVICE}") from error
+    for name in sorted({*manifest.forms.values(), manifest.selftest, manifest.tokenizer} - manifest.sha256.keys()):
+        raise BadBundle(f"{where}: {name} has no checksum in {MANIFEST}; {ADVICE}")
+    for name in manifest.sha256:
+        if Path(name).name != name or name in {".", "..", MANIFEST}:
+            raise BadBundle(f"{where}: {name!r} is not the name of a file in the bundle; {ADVICE}")
+    if content_version(manifest.sha256) != manifest.version:
+        raise BadBundle(f"{where}: version {manifest.version!r} is not that of these files; {ADVICE}")
+    if "fp32" not in manifest.forms:
+        raise BadBundle(f"{where}: has no fp32 form; {ADVICE}")
+    return manifest
 
 
 def file_sha256(path: Path) -> str:
@@ -175,38 +185,15 @@ def write_bundle(out: Path | str, fill: Callable[[Path], Manifest]) -> Bundle:
     if target.exists():
         raise BadBundle(f"{target}: exists already, and bundles never change; choose another folder")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary_sibling(target) as folder:
+        durable.make_folder(target.parent)
+        with durable.temporary_folder(target.parent, target.name) as folder:
             manifest = fill(folder)
             sha256 = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
             manifest = msgspec.structs.replace(manifest, sha256=sha256, version=content_version(sha256))
             (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-            for path in folder.iterdir():
-                _fsync(path)
-            _fsync(folder)
-            folder.chmod(0o755)
-            folder.rename(target)
-        _fsync(target.parent)
+            durable.rename(folder, target)
     except OSError as error:
         raise BadBundle(
             f"{target}: cannot write the bundle ({error.strerror or error}); free space or choose another folder"
         ) from error
     return Bundle.open(target)
-
-
-@contextlib.contextmanager
-def _temporary_sibling(target: Path) -> Iterator[Path]:
-    """A folder on the same file system, gone afterwards unless it was renamed."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

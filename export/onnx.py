@@ -1,9 +1,10 @@
 """Exports any BERT-family model into a bundle, and proves the graph equal to what it was made from."""
 
 import json
+import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -16,6 +17,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import cached_file
 
+from export import catalogue
 from export.bundle import FORMAT_VERSION, TOKENIZER, Bundle, Manifest, Parity, Pooling, write_bundle, write_selftest
 from export.encoder import OnnxEncoder
 from export.sentences import PARITY, SELFTEST
@@ -51,9 +53,16 @@ class PooledEncoder(torch.nn.Module):
         return torch.nn.functional.normalize(pooled, p=2.0, dim=1)
 
 
-def export_model(model_dir: Path | str, out: Path) -> Bundle:
+def _untold(done: int, of: int) -> None:
+    """Tell nobody how far it is."""
+
+
+def export_model(
+    model_dir: Path | str, out: Path, items: Iterable[str] | None = None, told: catalogue.Progress = _untold
+) -> Bundle:
     """Export a Hugging Face folder (or hub id) of the BERT family into a new bundle at ``out``.
 
+    ``items`` are the texts of a catalogue, whose vectors go into the bundle; ``told`` hears how many are embedded.
     Raises BadBundle where it is no such model, where the graph differs from it by more than 1e-4, or where ``out``
     exists or cannot be written.
     """
@@ -87,7 +96,12 @@ def export_model(model_dir: Path | str, out: Path) -> Bundle:
         worst = _parity(Bundle(folder, manifest), expected)
         if not worst <= MAX_ABS_DIFF:
             raise BadBundle(f"{source}: the graph differs from the model by {worst:.2g} > {MAX_ABS_DIFF}; not exported")
-        return msgspec.structs.replace(manifest, parity=Parity(max_abs_diff=worst, sentences=len(PARITY)))
+        manifest = msgspec.structs.replace(manifest, parity=Parity(max_abs_diff=worst, sentences=len(PARITY)))
+        if items is None:
+            return manifest
+        cores = os.cpu_count() or 1  # nothing else runs here, and a large catalogue takes minutes
+        encoder = OnnxEncoder(Bundle(folder, manifest), "cpu", cache_size=0, threads=cores)
+        return msgspec.structs.replace(manifest, items=catalogue.write(folder, items, encoder.encode, told))
 
     return write_bundle(out, fill)
 

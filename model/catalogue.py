@@ -1,10 +1,11 @@
-"""The items that can be recommended: ids, vectors, tags, and how alike any two of them are."""
+"""The items that can be recommended: ids, tags, vectors of modalities, and what the encoder says of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.content import Content, grown, relate
 from model.encoding import Vectors
 from model.errors import BadEvent, Fatal
 from model.events import Item
@@ -15,13 +16,6 @@ MAX_TAGS = 512
 Array = NDArray[np.float32]
 
 
-def grown(array: Array, shape: tuple[int, ...]) -> Array:
-    """Return a zero-padded copy of `array` in a larger shape."""
-    larger = np.zeros(shape, array.dtype)
-    larger[tuple(slice(0, n) for n in array.shape)] = array
-    return larger
-
-
 class Catalogue:
     """Items by index, in the order of their first arrival; an index is never given to another item."""
 
@@ -30,19 +24,8 @@ class Catalogue:
         self.index: dict[str, int] = {}
         self.titles: list[str] = []
         self.capacity = capacity
-        self.vectors: Vectors = np.zeros((capacity, dim), np.float32)
-        self.similarity: Array = np.zeros((capacity, capacity), np.float32)
-        """Cosine of the content of two items; the diagonal is 0."""
-        self._alike: NDArray[np.float64] = np.zeros(capacity)
-        """Sums of the rows of `similarity`."""
-        self._there = 0
-        """Items that were put: all but those that are only interned."""
-        self.common: Array = np.zeros(capacity, np.float32)
-        """How like an item is to all others in the mean, less half of what any two have in common.
-
-        All films are alike in being films: `similarity[i, j] - common[i] - common[j]` is how alike two items are beyond
-        that. It is the product of their content vectors less the mean vector of all items.
-        """
+        self.content = Content(dim, capacity)
+        """What the encoder says of them."""
         self.modalities = tuple(modalities)
         """Further vectors that items may bring (image, audio, ...); one feature each."""
         self.modal: Array = np.zeros((len(self.modalities), capacity, capacity), np.float32)
@@ -86,11 +69,8 @@ class Catalogue:
     def _grow(self) -> None:
         known = self.capacity
         self.capacity *= 2
-        self.vectors = grown(self.vectors, (self.capacity, self.vectors.shape[1]))
+        self.content.grow(self.capacity)
         self.tags = grown(self.tags, (MAX_TAGS, self.capacity))
-        self.similarity = grown(self.similarity, (self.capacity, self.capacity))
-        self._alike = np.concatenate([self._alike, np.zeros(known)])
-        self.common = grown(self.common, (self.capacity,))
         self.modal = grown(self.modal, (len(self.modalities), self.capacity, self.capacity))
         for name, vectors in self._modal_vectors.items():
             self._modal_vectors[name] = grown(vectors, (self.capacity, vectors.shape[1]))
@@ -106,35 +86,36 @@ class Catalogue:
         """
         modal = self._check(item)
         i, n = self.intern(item.item), len(self.ids)
-        if not self.titles[i]:
-            self._there += 1
         self.titles[i] = item.title or item.item
-        self.vectors[i] = vector
-        before = self.similarity[i, :n].copy()
-        _relate(self.similarity, self.vectors[:n], i)
-        change = self.similarity[i, :n].astype(np.float64) - before
-        self._alike[:n] += change
-        self._alike[i] += change.sum()
-        self.common[:n] = self._alike[:n] / self._there - self._half()
+        self.content.put(i, n, vector)
         for number, name in enumerate(self.modalities):
             if name in modal:
                 known = self._modal_vectors.setdefault(name, np.zeros((self.capacity, len(modal[name])), np.float32))
                 known[i] = modal[name]
-                _relate(self.modal[number], known[:n], i)
+                relate(self.modal[number], known[:n], i)
             elif name in self._modal_vectors:  # it may have had one before
                 self._modal_vectors[name][i] = 0
-                _relate(self.modal[number], self._modal_vectors[name][:n], i)
+                relate(self.modal[number], self._modal_vectors[name][:n], i)
         self._tag(i, item.tags)
         self.offsets[i] = 0 if item.available else -np.inf
 
-    def related(self, vector: Array) -> Array:
-        """Return the cosine of a text to every item, shape (capacity,), less what the text shares with all of them."""
-        row: Array = self.vectors @ vector
-        row -= np.float32(row.sum(dtype=np.float64) / max(1, self._there) - self._half())
-        return row
+    def embedded(self, vectors: Mapping[str, Array], dim: int) -> Content:
+        """Return what another encoder says of the items that are there now: its vectors by item, each of shape (dim,).
 
-    def _half(self) -> float:
-        return float(self._alike.sum()) / 2 / max(1, self._there) ** 2
+        May take its time in another thread: an index is never given to another item. What is put meanwhile is missing
+        until it is put again, after `adopt`.
+        """
+        ids = list(self.ids)
+        there = [i for i, name in enumerate(ids) if name in vectors]
+        rows: Vectors = np.zeros((len(ids), dim), np.float32)
+        for i in there:
+            rows[i] = vectors[ids[i]]
+        return Content.of(rows, there, self.capacity)
+
+    def adopt(self, content: Content) -> None:
+        """Let another encoder's content take the place of what is there."""
+        content.grow(self.capacity)
+        self.content = content
 
     def _check(self, item: Item) -> dict[str, Array]:
         """Return the item's unit vectors in the modalities that count."""
@@ -168,12 +149,3 @@ class Catalogue:
         i = self.index.get(item_id)
         if i is not None:
             self.offsets[i] = -np.inf
-
-
-def _relate(similarity: Array, vectors: Array, i: int) -> None:
-    """Fill row and column `i` of a table of cosines, the diagonal 0; `vectors`, shape (n, dim), have length 1 or 0."""
-    n = len(vectors)
-    row = vectors @ vectors[i]
-    row[i] = 0.0
-    similarity[i, :n] = row
-    similarity[:n, i] = row

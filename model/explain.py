@@ -40,8 +40,8 @@ class Explainer:
         values = np.zeros((len(items), self._reasons), np.float32)
         strongest_parts(
             x, self._ranker.slopes, self._family, items, history.recent, history.liked, history.contents,
-            history.searched, tables.together, tables.liked_together, catalogue.similarity,
-            catalogue.common, sources, values,
+            history.searched, tables.together, tables.liked_together, catalogue.content.similarity,
+            catalogue.content.common, sources, values,
         )  # fmt: skip
         past, counts = history.past, (len(history.recent), len(history.liked), len(history.contents))
         names = [name for name, count in zip(_FAMILIES, counts, strict=True) for _ in range(count)]

@@ -54,7 +54,7 @@ class History(NamedTuple):
     contents: Indices
     """What was liked or searched: an item, or -1 - k for row k of `searched`."""
     searched: Array
-    """Cosine of searched words to every item, shape (searches, capacity), as `Catalogue.related` gives it."""
+    """Cosine of searched words to every item, shape (searches, capacity), as `Content.related` gives it."""
     tag_slots: Indices
     tag_weights: Array
     """Affinity to the tags in `tag_slots`."""
@@ -90,7 +90,7 @@ class Features:
                 rows.append(index[reference.item or ""])
             else:
                 rows.append(-1 - len(searched))
-                searched = np.vstack([searched, catalogue.related(search_vectors[reference.text])])
+                searched = np.vstack([searched, catalogue.content.related(search_vectors[reference.text])])
         slots, weights = [], []
         for tag, weight in profile.tags.items():
             if tag in catalogue.tag_index:
@@ -134,8 +134,8 @@ class Features:
             tables.together,
             tables.liked_together,
             tables.followed,
-            catalogue.similarity,
-            catalogue.common,
+            catalogue.content.similarity,
+            catalogue.content.common,
             catalogue.modal,
             catalogue.tags,
         )

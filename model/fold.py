@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model import profile as profiles
 from model.catalogue import Catalogue
 from model.choosing import place
+from model.content import Content
 from model.errors import Fatal
 from model.events import (
     Dismiss,
@@ -35,6 +36,7 @@ from model.lists import best, diversify
 from model.outcome import Evaluation, Outcome, answered
 from model.profile import Profile, Reference, Shown, remember
 from model.ranker import SoftmaxRanker
+from model.rival import Rival
 from model.tables import Fact, Tables
 from model.taxonomy import Taxonomy
 
@@ -97,6 +99,8 @@ class Fold:
         """Indices of what each user consumed: derived from the profile when missing, extended with it."""
         self.search_vectors: dict[str, Array] = {}
         """Vectors of the words in users' histories, by text, oldest first; belong to one encoder."""
+        self.rivals: dict[str, Rival] = {}
+        """By role: models that do not serve, whose ranks are compared. Nothing depends on them."""
 
     # -- items
 
@@ -106,10 +110,23 @@ class Fold:
             self._hidden.clear()  # a restored profile may have consumed it before it was known here
         self.catalogue.put(item, vector)
         self.tables.reserve(self.catalogue.capacity)
+        for rival in self.rivals.values():
+            rival.content.grow(self.catalogue.capacity)
+            rival.put(self.catalogue.index[item.item], len(self.catalogue), item.content())
 
     def drop_item(self, item_id: str) -> None:
         """Take an item out of all lists."""
         self.catalogue.drop(item_id)
+
+    def adopt(self, version: str, taxonomy: Taxonomy, content: Content, words: Mapping[str, Array]) -> None:
+        """Go over to another encoder: its `content` of the items, and vectors of `words` in users' histories.
+
+        Profiles hold references, so they need nothing; other words in them are embedded when they are needed. What was
+        counted and the ranker's weights stay: features mean the same, and the ranker goes on learning.
+        """
+        self.version, self.taxonomy = version, taxonomy
+        self.catalogue.adopt(content)
+        self.search_vectors = {word: words[word] for word in self.search_vectors if word in words}
 
     # -- one event
 
@@ -266,16 +283,24 @@ class Fold:
 
     def _scores(self, user: str, profile: Profile) -> tuple[Array, Array, History]:
         """Return features and scores of all items, and the history that they were computed from."""
+        history = self.features.history(profile, self.search_vectors)
+        return *self.features.scores(history, self.ranker, self._consumed(user, profile)), history
+
+    def _consumed(self, user: str, profile: Profile) -> "array[int]":
         hidden = self._hidden.get(user)
         if hidden is None:
             index = self.catalogue.index
             hidden = self._hidden[user] = array("q", [index[item] for item in profile.consumed if item in index])
-        history = self.features.history(profile, self.search_vectors)
-        return *self.features.scores(history, self.ranker, hidden), history
+        return hidden
 
     def _score_then_learn(self, profile: Profile, event: Event, item: int) -> Evaluation:
-        x, scores, _ = self._scores(event.user, profile)
         lot = zlib.crc32(f"{self.settings.seed}:{event.id}".encode()) / 2**32
+        rivals = {
+            role: rival.rank(self.features, self.ranker, profile, self._consumed(event.user, profile), item, lot)
+            for role, rival in self.rivals.items()
+            if rival.drawn(event.id)
+        }
+        x, scores, _ = self._scores(event.user, profile)
         n = len(self.catalogue)
         ranks = {}
         for name, values in (
@@ -288,7 +313,7 @@ class Fold:
             ranks[name] = above + int(lot * equal)
         new = bool(self.tables.engaged[item] < NEW_ITEM)
         probability = self.ranker.learn(x, scores, item)
-        return Evaluation(ranks, profile.engagements < COLD_USER, new, -log(max(probability, 1e-30)))
+        return Evaluation(ranks, profile.engagements < COLD_USER, new, -log(max(probability, 1e-30)), rivals)
 
     # -- answers
 
@@ -300,7 +325,7 @@ class Fold:
         chosen = order = best(scores, catalogue.ids, settings.length * (5 if settings.mmr else 1))
         moved: dict[int, str] = {}
         if settings.mmr and order:
-            chosen = diversify(order, scores, catalogue.similarity, settings.length, settings.mmr)
+            chosen = diversify(order, scores, catalogue.content.similarity, settings.length, settings.mmr)
             moved = {item: "diversity" for item, before in zip(chosen, order, strict=False) if item != before}
         if not chosen:
             return None

@@ -28,7 +28,7 @@ def topics(
     """
     index = catalogue.index
     references = [r for r in liked if r.text is not None or r.item in index]
-    vectors: Vectors = catalogue.vectors[[index.get(r.item or "", 0) for r in references]]
+    vectors: Vectors = catalogue.content.vectors[[index.get(r.item or "", 0) for r in references]]
     for row, reference in zip(vectors, references, strict=True):
         if reference.text is not None:
             row[:] = search_vectors[reference.text]

@@ -16,6 +16,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     new_item: bool
     log_loss: float = 0.0
     """Minus the natural logarithm of the probability that the ranker gave the item."""
+    rivals: dict[str, int] = {}
+    """Where models that do not serve would have put it, by role; few events are ranked by them."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model.catalogue import grown
+from model.content import grown
 from model.kernels import count_pairs, refresh
 
 RECENT = 5000

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from consumer import kafka, topics
 from consumer.broker import EmbeddedBroker
+from consumer.embedding import Model
 from consumer.http import Health
 from consumer.loop import Loop
 from consumer.metrics import Metrics
@@ -82,10 +83,11 @@ def bench(events: Sequence[Event], encoder: OnnxEncoder, count: int, rounds: int
 
 
 def _ours(settings: Settings, encoder: OnnxEncoder, count: int) -> tuple[float, list[float]]:
-    taxonomy = Taxonomy(Taxonomy.read(None), encoder)
-    loop = Loop(
-        settings, encoder, lambda: NoModel(FoldSettings(), encoder.dim, encoder.version, taxonomy), Metrics(), Health()
-    )
+    def new_fold(model: Model) -> Fold:
+        return NoModel(FoldSettings(), model.encoder.dim, model.encoder.version, model.taxonomy)
+
+    model = Model(encoder, Taxonomy(Taxonomy.read(None), encoder))
+    loop = Loop(settings, model, new_fold, Metrics(), Health())
     took: list[float] = []
     commit = loop._transactions.commit
 

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 import model.tables
 from consumer import kafka
+from consumer.embedding import Model
 from consumer.http import Health
 from consumer.loop import Loop
 from consumer.metrics import Metrics
@@ -52,10 +53,11 @@ TAXONOMIES = {ENCODER.version: TAXONOMY, OTHER.version: Taxonomy(Taxonomy.read()
 
 def make_with(settings: Settings, encoder: WordEncoder) -> Loop:
     """Return a loop that serves with this encoder."""
-    taxonomy = TAXONOMIES[encoder.version]
-    return Loop(
-        settings, encoder, lambda: Fold(FoldSettings(), encoder.dim, encoder.version, taxonomy), Metrics(), Health()
-    )
+
+    def new_fold(model: Model) -> Fold:
+        return Fold(FoldSettings(), model.encoder.dim, model.encoder.version, model.taxonomy)
+
+    return Loop(settings, Model(encoder, TAXONOMIES[encoder.version]), new_fold, Metrics(), Health())
 
 
 def end_at(loop: Loop, point: str, end: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from consumer.dead_letters import listed, places, replay
+from consumer.embedding import Model
 from consumer.http import Health
 from consumer.loop import Loop
 from consumer.mapping import Mapping
@@ -24,6 +25,7 @@ from tests.broker.test_refusals import refusal
 from tests.broker.test_serve import (
     ENCODER,
     POISON,
+    TAXONOMY,
     events,
     lists,
     make,
@@ -114,7 +116,7 @@ def test_words_that_crash_the_encoder_are_dead_letters_and_such_items_are_left_o
     ]
     send(settings, settings.events_topic, searches)
     encoder = Picky()
-    with running(Loop(settings, encoder, new_fold, Metrics(), Health())) as loop:
+    with running(Loop(settings, Model(encoder, TAXONOMY), lambda _: new_fold(), Metrics(), Health())) as loop:
         turn_until(loop, len(words))
         value = loop.metrics.registry.get_sample_value
         assert value("penchant_bad_items_total", {"reason": "text"}) == 2

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer import topics
+from consumer.embedding import Model
 from consumer.http import Health
 from consumer.loop import Loop
 from consumer.metrics import Metrics
@@ -40,7 +41,7 @@ def new_fold() -> Fold:
 
 
 def make(loop_settings: Settings, fold: Callable[[], Fold] = new_fold) -> Loop:
-    return Loop(loop_settings, ENCODER, fold, Metrics(), Health())
+    return Loop(loop_settings, Model(ENCODER, TAXONOMY), lambda _: fold(), Metrics(), Health())
 
 
 def prepare(bootstrap: str, partitions: int = 1) -> Settings:

@@ -9,8 +9,9 @@ import pytest
 
 COMMANDS = ["", "serve", "rebuild", "export", "replay", "demo", "topics", "topics plan", "topics apply", "broker",
             "broker run", "check", "doctor", "evaluate", "dead-letters", "dead-letters list",
-            "dead-letters replay"]  # fmt: skip
-GROUPS = ["", "topics", "broker", "dead-letters"]
+            "dead-letters replay", "models", "models list", "models show", "models diff", "models publish",
+            "models promote", "models rollback", "models verify", "models prune", "models judge"]  # fmt: skip
+GROUPS = ["", "topics", "broker", "dead-letters", "models"]
 
 
 def penchant(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -62,7 +62,7 @@ def judged(fates: str, size: int = 1, restart: int = 0, share: float = 0.5) -> t
             failures.judge(work, {0: state}, cast(Consumer, offsets), known)
         except Fatal as fatal:
             return start, str(fatal)
-        for one in failures.offsets("events"):
+        for one in failures.offsets("events", "abc"):
             offsets.there[one.partition] = one
         failures.committed(0, {0: state}, ())
     assert restart or offsets.asked == 1  # not at every poll
@@ -125,9 +125,9 @@ def test_where_another_instance_was_meanwhile_its_count_is_taken() -> None:
         failures.committed(0, states, ())
 
     judge(0, True)
-    offsets.there[0] = TopicPartition("events", 0, 50, Tally(50, 0, 50, 0).note())
+    offsets.there[0] = TopicPartition("events", 0, 50, Tally(50, 0, 50, 0).note("abc"))
     judge(50, True)  # 15 in a row, not 30
-    offsets.there[0] = TopicPartition("events", 0, 99, Tally(99, 15, 50, 0).note())
+    offsets.there[0] = TopicPartition("events", 0, 99, Tally(99, 15, 50, 0).note("abc"))
     with pytest.raises(Fatal, match="21 records"):
         judge(99, True)
     judge(99, False)

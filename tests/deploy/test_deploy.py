@@ -56,7 +56,7 @@ def _series() -> dict[str, set[str]]:
             try:
                 metric.inc(0)
             except ValueError:  # has a label
-                metric.labels("any").inc(0)
+                metric.labels(*["any"] * len(metric._labelnames)).inc(0)
     metrics.model.info({"version": "any"})
     metrics.build.info({"version": "any"})
     found: dict[str, set[str]] = {}

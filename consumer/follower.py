@@ -1,0 +1,115 @@
+"""Follows the registry: what becomes current is fetched, verified, loaded, made ready, and offered to the loop."""
+
+import os
+import sys
+import threading
+
+import structlog
+
+from consumer.datasets import cache_folder
+from consumer.embedding import Model
+from consumer.metrics import Metrics
+from consumer.serving import Serving
+from consumer.settings import Settings
+from export.bundle import Bundle
+from export.registry import Registry
+from model.errors import BadBundle, PenchantError
+
+log = structlog.get_logger("penchant.follower")
+
+
+class Follower:
+    """A thread beside the loop. What cannot serve is refused, counted and not tried again; the old model stays."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        serving: Serving,
+        metrics: Metrics,
+    ) -> None:
+        self._settings, self._registry, self._serving, self._metrics = settings, registry, serving, metrics
+        self._newest = serving.model.version
+        """What serves now or will after the loop's next turn."""
+        self._apprentice: Model | None = None
+        self._apprentice_refused = False
+        self._seen = 0
+        """Number of the newest pointer that was dealt with."""
+        self._cache = cache_folder() / "models" / settings.app_id
+        self._away = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._stop.set()
+
+    def look(self) -> None:
+        """Deal with what is current now; raises nothing but what is a mistake of ours."""
+        try:
+            pointer = self._registry.current()
+        except (PenchantError, OSError) as error:
+            if not self._away:
+                log.warning("the registry is away; the model that serves stays", why=str(error))
+            self._away = True
+            return
+        if self._away:
+            log.info("the registry is back")
+        self._away = False
+        self._teach()
+        if pointer is None or pointer.number <= self._seen:
+            return
+        if pointer.version != self._newest:
+            stage = "files"
+            try:
+                bundle = self._registry.fetch(pointer.version, self._cache)
+                stage = "self_test"
+                model = Model.load(bundle, self._settings)
+                stage = "catalogue"
+                self._serving.prepare(model, self._progress)
+            except BadBundle as error:
+                self._metrics.refused.labels(stage).inc()
+                log.error("model refused; the one that serves stays", model=pointer.version, why=str(error))
+            except (PenchantError, OSError) as error:  # its store is away, a disk is full: another time
+                log.warning("model not loaded; trying again", model=pointer.version, why=str(error))
+                return
+            else:
+                self._newest = pointer.version
+        self._seen = pointer.number
+
+    def _teach(self) -> None:
+        """Have the apprentice rank in every partition that is served; it is loaded once."""
+        version = self._settings.apprentice
+        if version is None or self._apprentice_refused:
+            return
+        try:
+            if self._apprentice is None:
+                self._apprentice = Model.load(self._registry.fetch(version, self._cache), self._settings)
+            self._serving.teach(self._apprentice, self._progress)
+        except BadBundle as error:
+            self._apprentice_refused = True
+            self._metrics.refused.labels("apprentice").inc()
+            log.error("apprentice refused", model=version, why=str(error))
+        except (PenchantError, OSError) as error:
+            log.warning("apprentice not loaded; trying again", model=version, why=str(error))
+
+    def _progress(self, done: int, of: int) -> None:
+        self._metrics.prepare_remaining.set(of - done)
+
+    def _run(self) -> None:
+        if sys.platform == "linux":  # there a thread has a niceness of its own: events go first
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        while not self._stop.wait(self._settings.follow_seconds):
+            self.look()
+
+
+def current(registry: Registry, settings: Settings) -> Bundle:
+    """Return the bundle to begin with; raises `BadBundle`, and `Fatal` where there is none."""
+    pointer = registry.current()
+    if pointer is None:
+        raise BadBundle(f"{registry.url} has no current model: penchant models publish, then promote")
+    return registry.fetch(pointer.version, cache_folder() / "models" / settings.app_id)

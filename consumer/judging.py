@@ -1,0 +1,128 @@
+"""Two models that ranked the same events: what their counters say of the difference, and what to do about it."""
+
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import sqrt
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from model.errors import DependencyAway
+
+NAMES = ("penchant_paired_evaluated_total", "penchant_paired_ndcg_sum_total", "penchant_paired_squares_total")
+SERVING = "penchant_model_info"
+SECONDS = 10.0
+Sample = tuple[str, Mapping[str, str], float]
+"""Name, labels, value."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What two models gained at the events that both ranked."""
+
+    role: str
+    serving: str
+    rival: str
+    events: int
+    ours: float
+    """Sum of NDCG@10 of the one that serves."""
+    theirs: float
+    squares: float
+    """Sum of squared differences."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The mean difference of NDCG@10, serving less rival, and its 95% interval, events taken as independent."""
+
+    mean: float
+    low: float
+    high: float
+    detectable: float
+    """The smallest difference that so many events would show four times in five."""
+    decision: str
+    """`better`, `no worse` (than the margin), `worse`, `undecided`."""
+
+
+def verdict(pairs: Pairs, margin: float) -> Verdict:
+    """Decide; `margin` is the share of the rival's NDCG@10 whose loss is bearable.
+
+    >>> verdict(Pairs("before", "b", "a", 10_000, 1300.0, 1000.0, 400.0), 0.02).decision
+    'better'
+    >>> verdict(Pairs("before", "b", "a", 10_000, 1000.0, 1000.0, 0.5), 0.02).decision
+    'no worse'
+    >>> verdict(Pairs("before", "b", "a", 10_000, 700.0, 1000.0, 400.0), 0.02).decision
+    'worse'
+    >>> verdict(Pairs("before", "b", "a", 50, 5.0, 5.0, 2.0), 0.02).decision
+    'undecided'
+    """
+    n = max(1, pairs.events)
+    mean, theirs = (pairs.ours - pairs.theirs) / n, pairs.theirs / n
+    error = sqrt(max(0.0, pairs.squares / n - mean**2) / n)
+    low, high = mean - 1.96 * error, mean + 1.96 * error
+    if pairs.events < 2:
+        decision = "undecided"
+    elif high < 0:
+        decision = "worse"
+    elif low > 0:
+        decision = "better"
+    else:
+        decision = "no worse" if low >= -margin * theirs else "undecided"
+    return Verdict(mean, low, high, 2.8 * error, decision)
+
+
+def pairs_of(samples: Iterable[Sample], role: str) -> list[Pairs]:
+    """Return what the counters of all instances add up to, for each two models of which the first serves now.
+
+    The one with most events comes first.
+    """
+    samples = list(samples)
+    serving = {labels["version"] for name, labels, value in samples if name == SERVING and value}
+    sums: dict[tuple[str, str], dict[str, float]] = {}
+    for name, labels, value in samples:
+        if name in NAMES and labels.get("role") == role:
+            pair = sums.setdefault((labels["serving"], labels["rival"]), {})
+            key = name + labels.get("whose", "")
+            pair[key] = pair.get(key, 0.0) + value
+    evaluated, gains, squares = NAMES
+    found = [
+        Pairs(
+            role, ours, rival, int(of.get(evaluated, 0)), of.get(gains + "serving", 0.0),
+            of.get(gains + "rival", 0.0), of.get(squares, 0.0),
+        )
+        for (ours, rival), of in sums.items()
+        if ours in serving
+    ]  # fmt: skip
+    return sorted(found, key=lambda pairs: -pairs.events)
+
+
+def from_instances(urls: Iterable[str]) -> list[Sample]:
+    """Return the counters at each instance's /metrics; raises `DependencyAway`."""
+    return [
+        (sample.name, sample.labels, sample.value)
+        for url in urls
+        for family in text_string_to_metric_families(_get(url))
+        for sample in family.samples
+    ]
+
+
+def from_prometheus(url: str) -> list[Sample]:
+    """Return the counters as a Prometheus has them now; raises `DependencyAway`."""
+    samples: list[Sample] = []
+    for name in (*NAMES, SERVING):
+        asked = urllib.parse.urlencode({"query": name})
+        answer = json.loads(_get(f"{url.rstrip('/')}/api/v1/query?{asked}"))
+        samples += [(name, one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
+    return samples
+
+
+def _get(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise DependencyAway(f"{url!r} is no address: give http://HOST:PORT/metrics of every instance, or --prometheus")
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            return str(answer.read().decode())
+    except OSError as error:
+        raise DependencyAway(f"{url} does not answer ({error}); is that instance up?") from None

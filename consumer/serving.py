@@ -1,0 +1,103 @@
+"""The model that serves, the one that is ready to take its place, and those that only rank beside it."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+import structlog
+
+from consumer.batch import Texts, Work
+from consumer.embedding import Model
+from consumer.items import Items
+from consumer.metrics import Metrics
+from consumer.settings import Settings
+from consumer.state import PartitionState
+from consumer.swap import Prepared, Progress, adopt, compare, prepare
+from model.fold import Fold
+
+log = structlog.get_logger("penchant.serving")
+BEFORE, APPRENTICE = "before", "apprentice"
+"""Roles of models that rank and do not serve."""
+
+
+class Serving:
+    """One model serves at a time; it changes only in `turn`, between two events."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: Model,
+        items: Items,
+        states: Mapping[int, PartitionState],
+        metrics: Metrics,
+        beat: Callable[[], None],
+    ) -> None:
+        self._settings, self._items, self._states, self._metrics, self._beat = settings, items, states, metrics, beat
+        self.model = model
+        self.texts = self._texts_of(model)
+        self._prepared: Prepared | None = None
+        self._apprentice: Prepared | None = None
+        self._on_probation = 0
+        """Events that the model before is still to rank."""
+
+    # -- for another thread
+
+    def prepare(self, model: Model, progress: Progress) -> None:
+        """Get a model ready; the next turn takes it over. Raises `BadBundle`."""
+        self._prepared = prepare(model, self._items.known(), self._folds(), progress)
+
+    def teach(self, apprentice: Model, progress: Progress) -> None:
+        """Let a model rank beside the one that serves, where it does not yet. Raises `BadBundle`."""
+        if folds := [fold for fold in self._folds() if APPRENTICE not in fold.rivals]:
+            self._apprentice = prepare(apprentice, self._items.known(), folds, progress)
+
+    # -- for the loop
+
+    def turn(self) -> None:
+        """Take over what is ready, if there is anything."""
+        if (apprentice := self._apprentice) is not None:
+            self._apprentice = None
+            compare(apprentice, APPRENTICE, self._texts_of(apprentice.model), self._settings.probation_share)
+        if (prepared := self._prepared) is not None:
+            self._prepared = None
+            self._swap(prepared)
+
+    def _swap(self, prepared: Prepared) -> None:
+        settings, model, folds = self._settings, prepared.model, self._folds()
+        began = time.perf_counter()
+        before = Prepared(self.model, {}, {}, [(fold, fold.catalogue.content) for fold in folds])
+        known = adopt(prepared, folds, self._items.known())
+        for fold in folds:
+            fold.rivals.pop(BEFORE, None)
+        if settings.probation_share and settings.probation_events and model.version != self.model.version:
+            compare(before, BEFORE, self.texts, settings.probation_share)
+            self._on_probation = settings.probation_events
+        self._items.adopt(model, known)
+        self.model, self.texts = model, self._texts_of(model)
+        for state in self._states.values():
+            state.position = msgspec.structs.replace(state.position, bundle=model.version)
+        pause = time.perf_counter() - began
+        self._metrics.swapped(model.encoder, pause)
+        log.info("swapped", model=model.version, pause_ms=round(1000 * pause, 1))
+
+    def catch_up(self, fold: Fold) -> None:
+        """Bring a fold that was restored to the model that serves, where there was a swap meanwhile."""
+        if fold.version != self.model.version:
+            known = self._items.known()
+            adopt(Prepared(self.model, dict(known), {}, []), [fold], known)
+
+    def judge(self, work: Work) -> None:
+        """Count how models compare, after a commit; once enough events are ranked by both, the one before is let go."""
+        if not any(evaluation.rivals for evaluation in work.evaluations):
+            return
+        rivals = {role: rival.version for fold in self._folds() for role, rival in fold.rivals.items()}
+        self._on_probation -= self._metrics.compared(work.evaluations, self.model.version, rivals)
+        if self._on_probation <= 0:
+            for fold in self._folds():
+                fold.rivals.pop(BEFORE, None)
+
+    def _folds(self) -> list[Fold]:
+        return [state.fold for state in list(self._states.values())]
+
+    def _texts_of(self, model: Model) -> Texts:
+        return Texts(model.encoder, self._settings.cached_texts, self._beat)
