@@ -197,13 +197,15 @@ def good(messages: Iterable[Message]) -> Iterator[Message]:
 
 
 def seek(consumer: Consumer, here: TopicPartition) -> None:
-    """Go to an offset of a paused partition and resume it."""
+    """Go to an offset of a paused partition and resume it; raises `DependencyAway`."""
     for attempt in range(100):
         try:
             consumer.seek(here)
             break
         except KafkaException as exception:  # an assignment takes effect a moment later
-            if exception.args[0].code() != KafkaError._STATE or attempt == 99:
-                raise
+            error = exception.args[0]
+            if error.code() != KafkaError._STATE or attempt == 99:
+                where = f"offset {here.offset} of partition {here.partition}"
+                raise DependencyAway(f"cannot go to {where} ({error.str()}); waiting") from None
             time.sleep(0.02)
     consumer.resume([here])

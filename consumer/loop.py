@@ -4,28 +4,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
 
-import msgspec
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message
 
 from consumer import kafka
-from consumer.assignment import Assignment
 from consumer.batch import FoldFailed, Work, fold_poll
 from consumer.embedding import Model
 from consumer.failures import Failures
 from consumer.foreign import Foreign
 from consumer.http import Health
-from consumer.items import Items, Known
+from consumer.items import Items
 from consumer.metrics import Metrics
-from consumer.murmur2 import Places
+from consumer.partitions import Partitions
 from consumer.predecessor import Predecessor
 from consumer.reach import Reach
-from consumer.restoring import Restores, check_partitions, first_offset, prove_membership, restored
 from consumer.serving import Serving
 from consumer.settings import Settings
-from consumer.state import FORMAT, PartitionState, Position
+from consumer.state import PartitionState
 from consumer.transaction import Aborted, Produce, Rebalanced, Transactions
 from model.errors import DependencyAway, Fatal
 from model.fold import Fold
@@ -38,16 +34,6 @@ REBALANCE_SECONDS = 5.0
 AWAY_SECONDS = 1.0
 
 
-class Restored(NamedTuple):
-    """What a restore made."""
-
-    fold: Fold
-    items: Known
-    """The catalogue that the fold was given at the beginning."""
-    state: PartitionState | None
-    records: int
-
-
 class Loop:
     """Reads events until told to stop; owns the partitions' states."""
 
@@ -57,24 +43,20 @@ class Loop:
         self.settings, self.metrics, self.health = settings, metrics, health
         self.states: dict[int, PartitionState] = {}
         self.stop = threading.Event()
-        self._new_fold = new_fold
-        self._pending: set[int] = set()
-        """Assigned, not yet restored; paused meanwhile."""
-        self._restores: Restores[Restored] = Restores()
-        self._assignment = Assignment()
-        self._failures = Failures(settings.max_failures)
-        self._places = Places(1)
-        self._started = self._assigned = False
+        self._started = False
         self._warned: set[str] = set()
-        self._reach = reach = Reach(settings, health)
-        self._consumer: Consumer = kafka.group_consumer(settings, reach.on_error)
-        self.items = Items(settings, model, reach.on_error, self._beat)
-        self.serving = Serving(settings, model, self.items, self.states, metrics, self._beat)
-        self._foreign = Foreign(settings, reach.on_error)
-        self._transactions = Transactions(settings, reach.on_error, self._prove)
-        self._predecessor = (
-            Predecessor(settings, settings.predecessor, reach.on_error) if settings.predecessor else None
+        self._failures = Failures(settings.max_failures)
+        self._reach = Reach(settings, health)
+        on_error, beat, states = self._reach.on_error, self._beat, self.states
+        self._consumer: Consumer = kafka.group_consumer(settings, on_error)
+        self._foreign = Foreign(settings, on_error)
+        self.items = items = Items(settings, model, on_error, beat)
+        self.serving = Serving(settings, model, items, states, metrics, beat)
+        self.partitions = Partitions(
+            settings, self._consumer, states, items, self.serving, self._foreign, new_fold, metrics, on_error
         )
+        self._transactions = Transactions(settings, on_error, self.partitions.prove)
+        self._predecessor = Predecessor(settings, settings.predecessor, on_error) if settings.predecessor else None
 
     def run(self) -> None:
         """Turn until `stop` is set; raises `Fatal`. What is in memory is then committed."""
@@ -88,7 +70,7 @@ class Loop:
     def close(self) -> None:
         """Leave the group and let go of the broker."""
         self.health.say(False, "stopping")
-        self._restores.close()
+        self.partitions.close()
         self._transactions.close()
         self.items.close()
         self._foreign.close()
@@ -102,15 +84,14 @@ class Loop:
         if self._reach.answers(self._consumer):
             if not self._started:
                 self._start()
-            for partition in sorted(self._pending):
-                self._restore(partition)
+            self.partitions.restore(self._transactions)
         if not self._started:
             return 0
         self.serving.turn()
         self._poll_items()
         self._merge()
         if self._predecessor is not None:
-            self._predecessor.look(range(self._places.partitions), self.states)
+            self._predecessor.look(range(self.partitions.places.partitions), self.states)
             self._predecessor.follow(self._consumer, self.states)
             self.metrics.rebuild_remaining.set(self._predecessor.remaining(self.states))
         messages = self._consume()  # also where Kafka is away: it is where the group's news come in
@@ -118,7 +99,9 @@ class Loop:
         if messages:
             self._fold(messages)
         self._reach.turned()
-        lacking = "restoring" if self._pending else "" if self._assigned else "waiting for partitions"
+        lacking = (
+            "restoring" if self.partitions.pending else "" if self.partitions.assigned else "waiting for partitions"
+        )
         behind = "" if self._predecessor is None else self._predecessor.behind
         why = self._reach.why or lacking or behind
         self.health.say(not why, why or "ready")
@@ -126,17 +109,12 @@ class Loop:
 
     def _start(self) -> None:
         self._transactions.open()
-        kafka.partitions_of(self._consumer, self.settings.state_topic)
-        self._places = Places(len(kafka.partitions_of(self._consumer, self.settings.events_topic)))
+        self.partitions.look()
         self.items.open()
         self._foreign.open()
-        self._assignment.subscribe(self._consumer, self.settings.events_topic)
+        self.partitions.subscribe()
         self._started = True
         log.info("reading", topic=self.settings.events_topic, items=len(self.items))
-
-    def _prove(self) -> None:
-        for partition in [*self.states, *self._pending][:1]:
-            prove_membership(self._consumer, TopicPartition(self.settings.events_topic, partition))
 
     # -- steps of a turn
 
@@ -146,7 +124,7 @@ class Loop:
 
     def _consume(self) -> list[Message]:
         consumer, count = self._consumer, self.settings.poll_events
-        found: list[Message] = consumer.consume(1, RESTORING_SECONDS if self._pending else IDLE_SECONDS)
+        found: list[Message] = consumer.consume(1, RESTORING_SECONDS if self.partitions.pending else IDLE_SECONDS)
         if found and count > 1:
             found += consumer.consume(count - 1, self.settings.linger_seconds)
         good = []
@@ -166,78 +144,9 @@ class Loop:
         return good
 
     def _settle(self) -> None:
-        for given, partitions in self._assignment.notes():
-            for partition in partitions:
-                self.states.pop(partition, None)
-                self._pending.discard(partition)
-                self._restores.give_up(partition)
-                if self._predecessor is not None:
-                    self._predecessor.forget(partition)
-                if given:
-                    self._pending.add(partition)
-                    self._assigned = True
-            log.info("partitions given" if given else "partitions taken", partitions=partitions)
-        self.metrics.partitions.set(len(self.states))
-
-    def _discard(self, partitions: list[int]) -> None:
-        """Give up what is in memory of those that are ours; the next turn restores it and rewinds."""
-        partitions = [partition for partition in partitions if partition in self.states]
-        self._consumer.pause([TopicPartition(self.settings.events_topic, p) for p in partitions])
-        for partition in partitions:
-            del self.states[partition]
-            self._pending.add(partition)
-
-    def _restore(self, partition: int) -> None:
-        """Begin a restore, or, once it is done, take over what it made."""
-        here = TopicPartition(self.settings.events_topic, partition)
-        try:
-            if partition not in self._restores:
-                self._begin_restore(here)
-            elif (done := self._restores.take(partition)) is not None:
-                self._go_live(here, done)
-        except KafkaException as exception:
-            raise DependencyAway(f"partition {partition} not restored ({exception.args[0].str()}); waiting") from None
-
-    def _begin_restore(self, here: TopicPartition) -> None:
-        settings, partition = self.settings, here.partition
-        # First, so that nothing of a producer given up can still be committed behind the restored state's back.
-        self._transactions.open()
-        count = len(kafka.partitions_of(self._consumer, settings.events_topic))
-        check_partitions(settings, count, len(kafka.partitions_of(self._consumer, settings.state_topic)))
-        if count != self._places.partitions:
-            self._places = Places(count)
-        known, model = self.items.known(), self.serving.model
-
-        def work(beat: Callable[[], None]) -> Restored:
-            fold = self._new_fold(model)
-            for item, vector in known.values():
-                fold.put_item(item, vector)
-            args = (settings, partition, fold, self._foreign, self.metrics, self._reach.on_error, beat)
-            return Restored(fold, known, *restored(*args))
-
-        self._restores.begin(partition, work)
-
-    def _go_live(self, here: TopicPartition, done: Restored) -> None:
-        settings, partition, fold = self.settings, here.partition, done.fold
-        state = done.state
-        if state is None:
-            start = first_offset(self._consumer, here, settings.start)
-            state = PartitionState(partition, fold, Position(FORMAT, start, 0, "", [], ""))
-        for each in (state, *self.states.values()):
-            check_partitions(settings, self._places.partitions, each.position.partitions)
-        self.serving.catch_up(fold)
-        self.items.catch_up(fold, done.items)
-        state.merge(self._foreign.between(state.position.merged, self._foreign.offsets))
-        state.position = msgspec.structs.replace(
-            state.position, bundle=self.serving.model.version, settings=settings.outcome_hash(),
-            partitions=self._places.partitions,
-        )  # fmt: skip
-        here.offset = state.position.offset
-        kafka.seek(self._consumer, here)
-        self.states[partition] = state
-        self._pending.discard(partition)
-        self.metrics.restored_records.inc(done.records)
-        log.info("restored", partition=partition, offset=here.offset, records=done.records, users=len(fold.profiles))
+        for partition in self.partitions.settle():
+            if self._predecessor is not None:
+                self._predecessor.forget(partition)
 
     def _poll_items(self) -> None:
         self.items.poll(state.fold for state in self.states.values())
@@ -258,12 +167,12 @@ class Loop:
             messages = self._predecessor.hold(self._consumer, messages)
         try:
             work = fold_poll(
-                messages, states, self.serving.texts, settings, self._failures.skip, self._places, oldest_ms
+                messages, states, self.serving.texts, settings, self._failures.skip, self.partitions.places, oldest_ms
             )
         except FoldFailed as failed:
             self._failures.note(failed)
             there = {message.partition() for message in messages}
-            self._discard([partition for partition in sorted(states) if partition in there])
+            self.partitions.discard([partition for partition in sorted(states) if partition in there])
             return
         if not work.offsets:
             return
@@ -281,15 +190,15 @@ class Loop:
             self._commit(records, work)
         except Aborted as aborted:
             log.warning("transaction aborted; rewinding", why=str(aborted))
-            self._discard(sorted(work.offsets))
+            self.partitions.discard(sorted(work.offsets))
             return
         except DependencyAway:
-            self._discard(sorted(work.offsets))  # the fold is ahead of what is committed
+            self.partitions.discard(sorted(work.offsets))  # the fold is ahead of what is committed
             raise
         self._reach.answered()
         self.metrics.committed(work, self.serving.texts, sum(len(state.fold.profiles) for state in states.values()))
         self.serving.judge(work)
-        self._failures.committed(work.folded.total(), states, self._pending)
+        self._failures.committed(work.folded.total(), states, self.partitions.pending)
         if work.foreign_keys:
             self._warn("events whose key is not their user: one user may be on two partitions, half known on each")
         if work.foreign_partitions:
@@ -313,15 +222,10 @@ class Loop:
 
     def _kept(self, work: Work) -> bool:
         """Let the group go on, and say whether all partitions of a poll are still ours."""
-        self._consumer.pause([TopicPartition(self.settings.events_topic, partition) for partition in self.states])
-        try:
-            self._consumer.poll(IDLE_SECONDS)  # gives nothing but news
-            self._settle()
-            return work.offsets.keys() <= self.states.keys()
-        finally:
-            for partition, state in self.states.items():
-                place = TopicPartition(self.settings.events_topic, partition, state.position.offset)
-                kafka.seek(self._consumer, place)
+        ours = [self.states.get(partition) for partition in work.offsets]
+        self.partitions.wait_for_group()
+        # The very same states: one that was taken and given back is another's to continue.
+        return ours == [self.states.get(partition) for partition in work.offsets]
 
     def _warn(self, what: str) -> None:
         """Say it, once in this process's life."""

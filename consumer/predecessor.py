@@ -80,8 +80,8 @@ class Predecessor:
             if there > state.position.answers_from:
                 state.position = msgspec.structs.replace(state.position, answers_from=there)
             if partition in self._held and (self.ended or there > state.position.offset):
-                self._held.discard(partition)
                 kafka.seek(consumer, TopicPartition(self._settings.events_topic, partition, state.position.offset))
+                self._held.discard(partition)
         self._say(states)
 
     def hold(self, consumer: Consumer, messages: Iterable[Message]) -> list[Message]:

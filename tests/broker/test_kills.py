@@ -108,7 +108,7 @@ def test_two_takeovers_while_the_transaction_of_the_dead_is_open(
     os.kill(second, signal.SIGKILL)
     assert nursery.wait(second) == KILLED
     with turning(make(with_ordinal(settings, 2))) as third:
-        wait_for(lambda: third._pending == {0}, "the third is given nothing")
+        wait_for(lambda: third.partitions.pending == {0}, "the third is given nothing")
         time.sleep(WAITING_SECONDS)
         assert is_open(settings)
         assert not third.states, "restored though what was written before may still be committed"
@@ -130,7 +130,7 @@ def test_one_that_stands_still_commits_after_its_partition_is_anothers(
         wait_for(lambda: is_open(settings), "it does not come to its transaction")
         before = answered(settings)
         with turning(make(with_ordinal(settings, 1))) as second:
-            wait_for(lambda: second._pending == {0}, "the second is given nothing")
+            wait_for(lambda: second.partitions.pending == {0}, "the second is given nothing")
             time.sleep(WAITING_SECONDS)
             assert is_open(settings)
             assert not second.states
@@ -181,7 +181,7 @@ def test_one_that_stands_still_with_offsets_sent_and_nothing_else(
         time.sleep(WAITING_SECONDS)
         before = answered(settings)
         with turning(make(with_ordinal(settings, 1))) as second:
-            wait_for(lambda: second._pending == {0}, "the second is given nothing")
+            wait_for(lambda: second.partitions.pending == {0}, "the second is given nothing")
             time.sleep(WAITING_SECONDS)
             assert not second.states
             os.kill(first, signal.SIGCONT)

@@ -29,7 +29,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
             beat()
         return real(settings, partition, *more)
 
-    monkeypatch.setattr("consumer.loop.restored", slow)
+    monkeypatch.setattr("consumer.partitions.restored", slow)
     return opened
 
 
@@ -100,7 +100,7 @@ def test_a_partition_that_is_taken_while_it_is_restored(bootstrap: str, gate: th
         with running(make(settings.model_copy(update={"ordinal": 1}))) as second:
             # One of the two partitions goes over, whichever: nobody is stuck on what is not theirs any more.
             deadline = time.monotonic() + 30
-            while not (second._pending or second.states):
+            while not (second.partitions.pending or second.states):
                 assert time.monotonic() < deadline
                 first.turn()
                 second.turn()

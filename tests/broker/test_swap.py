@@ -5,7 +5,6 @@ import threading
 from collections.abc import Sequence
 
 import pytest
-from confluent_kafka import TopicPartition
 
 from consumer.embedding import Model
 from consumer.loop import Loop
@@ -178,8 +177,8 @@ def test_a_partition_that_is_restored_during_a_swap(bootstrap: str) -> None:
     send(settings, settings.events_topic, sent[:20])
     with running(make(settings)) as loop:
         turn_until(loop, 20)
-        loop._discard([1])
-        loop._begin_restore(TopicPartition(settings.events_topic, 1))
+        loop.partitions.discard([1])
+        loop.partitions.restore(loop._transactions)
         loop.serving.prepare(Model(Wide(), Taxonomy(Taxonomy.read(), Wide())), nothing)
         loop.serving.turn()
         send(settings, settings.events_topic, sent[20:])
