@@ -16,6 +16,10 @@ from model.taxonomy import Taxonomy
 _PROBES = itertools.count()
 
 
+class EncoderFails(Fatal):
+    """It fails at any text, so that it is not the text's fault."""
+
+
 class Model(NamedTuple):
     """What a bundle gives: that which turns texts into vectors, and the topics in its vectors."""
 
@@ -47,7 +51,7 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> tuple[dict[str, Vectors], d
     """Return vectors by text, and for those texts that fail even alone, why; one batch unless something fails.
 
     Raises:
-        Fatal: the encoder fails at any text, so that it is not the text's fault.
+        EncoderFails: the encoder fails at any text, so that it is not the text's fault.
     """
     fresh = list(dict.fromkeys(texts))
     if not fresh:
@@ -63,7 +67,7 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> tuple[dict[str, Vectors], d
             _finite(encoder, [f"encoder check {next(_PROBES)}"])  # each time another, as encoders remember
         except Exception as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise Fatal(
+            raise EncoderFails(
                 f"the encoder fails at every text ({said}); nothing of it is committed: "
                 "see 'penchant doctor', export the bundle again, or go back to the one that worked"
             ) from error

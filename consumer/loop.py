@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, Message
 
 from consumer import kafka
 from consumer.batch import FoldFailed, Work, fold_poll
-from consumer.embedding import Model
+from consumer.embedding import EncoderFails, Model
 from consumer.failures import Failures
 from consumer.foreign import Foreign
 from consumer.http import Health
@@ -171,8 +171,12 @@ class Loop:
             )
         except FoldFailed as failed:
             self._failures.note(failed)
-            there = {message.partition() for message in messages}
-            self.partitions.discard([partition for partition in sorted(states) if partition in there])
+            self._again(messages)
+            return
+        except EncoderFails as failed:
+            if not self.serving.fall_back(str(failed)):
+                raise
+            self._again(messages)
             return
         if not work.offsets:
             return
@@ -206,6 +210,11 @@ class Loop:
                 "events on another partition than murmur2 puts their key (a producer's partitioner differs, or "
                 "partitions were added): one user may be on two partitions, half known on each"
             )
+
+    def _again(self, messages: list[Message]) -> None:
+        """Have the messages' partitions restored, and then these messages read once more."""
+        there = {message.partition() for message in messages}
+        self.partitions.discard([partition for partition in sorted(self.states) if partition in there])
 
     def _commit(self, records: list[Produce], work: Work) -> None:
         """Commit a poll's records; once more where only a rebalance came between, and its partitions stay ours."""

@@ -37,6 +37,8 @@ class Serving:
         self.texts = self._texts_of(model)
         self._prepared: Prepared | None = None
         self._apprentice: Prepared | None = None
+        self._before: Model | None = None
+        """While the one that serves is on probation."""
         self._on_probation = 0
         """Events that the model before is still to rank."""
 
@@ -62,16 +64,16 @@ class Serving:
             self._prepared = None
             self._swap(prepared)
 
-    def _swap(self, prepared: Prepared) -> None:
+    def _swap(self, prepared: Prepared, probation: bool = True) -> None:
         settings, model, folds = self._settings, prepared.model, self._folds()
-        began = time.perf_counter()
+        began, self._before = time.perf_counter(), None
         before = Prepared(self.model, {}, {}, [(fold, fold.catalogue.content) for fold in folds])
         known = adopt(prepared, folds, self._items.known())
         for fold in folds:
             fold.rivals.pop(BEFORE, None)
-        if settings.probation_share and settings.probation_events and model.version != self.model.version:
+        if probation and settings.probation_share and settings.probation_events and model.version != self.model.version:
             compare(before, BEFORE, self.texts, settings.probation_share)
-            self._on_probation = settings.probation_events
+            self._on_probation, self._before = settings.probation_events, self.model
         self._items.adopt(model, known)
         self.model, self.texts = model, self._texts_of(model)
         for state in self._states.values():
@@ -79,6 +81,18 @@ class Serving:
         pause = time.perf_counter() - began
         self._metrics.swapped(model.encoder, pause)
         log.info("swapped", model=model.version, pause_ms=round(1000 * pause, 1))
+
+    def fall_back(self, why: str) -> bool:
+        """Go back to the model before, because the one that serves fails at everything; say whether there is one.
+
+        Only while it is on probation: then the one before is still in memory, and has embedded the catalogue.
+        """
+        if (model := self._before) is None:
+            return False
+        log.error("the model fails; back to the one before", model=self.model.version, before=model.version, why=why)
+        self._metrics.refused.labels("serving").inc()
+        self._swap(prepare(model, self._items.known(), self._folds(), lambda done, of: self._beat()), probation=False)
+        return True
 
     def catch_up(self, fold: Fold) -> None:
         """Bring a fold that was restored to the model that serves, where there was a swap meanwhile."""
@@ -93,6 +107,7 @@ class Serving:
         rivals = {role: rival.version for fold in self._folds() for role, rival in fold.rivals.items()}
         self._on_probation -= self._metrics.compared(work.evaluations, self.model.version, rivals)
         if self._on_probation <= 0:
+            self._before = None
             for fold in self._folds():
                 fold.rivals.pop(BEFORE, None)
 

@@ -11,7 +11,7 @@ from consumer.loop import Loop
 from consumer.settings import Settings
 from consumer.state import read_position
 from model.encoding import Vectors
-from model.errors import BadBundle
+from model.errors import BadBundle, Fatal
 from model.taxonomy import Taxonomy
 from tests.broker.killed import OTHER, TAXONOMIES, make_with
 from tests.broker.test_away import ids
@@ -235,3 +235,37 @@ def test_an_apprentice_ranks_and_never_serves(bootstrap: str) -> None:
         loop.serving.teach(apprentice, nothing)
         assert loop.serving._apprentice is None  # it ranks everywhere already
     assert models(settings) == [ENCODER.version] * 60
+
+
+class Aging(Twin):
+    """Gives no more numbers from some day on."""
+
+    version = "words-aging"
+    broken = False
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        return super().encode(texts) * (float("nan") if self.broken else 1.0)
+
+
+@pytest.mark.parametrize("probation", [True, False])
+def test_one_that_fails_on_probation_gives_way_to_the_one_before(bootstrap: str, probation: bool) -> None:
+    changed = {"probation_share": 1.0 if probation else 0.0}
+    settings, sent = prepare(bootstrap).model_copy(update=changed), events(60)
+    with running(make(settings)) as loop:
+        send(settings, settings.events_topic, sent[:20])
+        turn_until(loop, 20)
+        encoder = Aging()
+        swap(loop, Model(encoder, TAXONOMY))
+        send(settings, settings.events_topic, sent[20:22])
+        turn_until(loop, 22)
+        encoder.broken = True
+        send(settings, settings.events_topic, sent[22:])
+        if not probation:
+            with pytest.raises(Fatal, match="every text"):
+                turn_until(loop, 60)
+            return
+        turn_until(loop, 60)
+        assert loop.serving.model.encoder is ENCODER
+        assert loop.metrics.registry.get_sample_value("penchant_models_refused_total", {"reason": "serving"}) == 1
+    assert [event for event, _ in lists(settings)] == ids(sent)
+    assert models(settings) == [ENCODER.version] * 20 + [encoder.version] * 2 + [ENCODER.version] * 38
