@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.embedding import embed
+from consumer.embedding import EncoderFails, embed
 from consumer.settings import Settings
 from consumer.state import PartitionState
 from model.encoding import Encoder
@@ -68,9 +68,10 @@ class Texts(dict[str, Vector]):
         if not unseen:
             return
         kept: tuple[dict[str, Any], ...] = (self, self.failed)
+        asked = set(texts)
         for known in kept:
             for oldest in list(known)[: max(0, len(known) + len(unseen) - self._limit)]:
-                if oldest not in texts:
+                if oldest not in asked:
                     del known[oldest]
         for start in range(0, len(unseen), BATCH_TEXTS):
             self._beat()
@@ -128,6 +129,7 @@ def fold_poll(
 
     Raises:
         FoldFailed: an event made the fold raise; restore the states, put its place into `skip`, fold again.
+        EncoderFails: the encoder fails at everything; the states may have changed.
     """
     work = Work()
     decoded = _decode(messages, states, settings, skip, work)
@@ -165,6 +167,8 @@ def fold_poll(
             elif event.kind == "forget":
                 newest.pop(name, None)  # a list that comes after must not take the place of one before the tombstone
                 outputs += [(interests_topic, name, None), (lists_topic, name, None)]
+        except EncoderFails:
+            raise
         except Exception as error:
             raise FoldFailed(partition, message.offset(), error) from error
         key = message.key()

@@ -42,7 +42,7 @@ class Model(NamedTuple):
 
     def embed(self, texts: Sequence[str]) -> tuple[dict[str, Vectors], dict[str, str]]:
         """Do as `embed` does, for those texts that the bundle does not bring along."""
-        found = dict(self.brought(texts))
+        found = {text: vector for text, vector in self.brought(texts).items() if np.isfinite(vector).all()}
         fresh, failed = embed(self.encoder, [text for text in texts if text not in found])
         return found | fresh, failed
 

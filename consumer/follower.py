@@ -1,8 +1,12 @@
 """Follows the registry: what becomes current is fetched, verified, loaded, made ready, and offered to the loop."""
 
 import os
+import re
+import shutil
 import sys
 import threading
+import time
+from pathlib import Path
 
 import structlog
 
@@ -11,9 +15,8 @@ from consumer.embedding import Model
 from consumer.metrics import Metrics
 from consumer.serving import Serving
 from consumer.settings import Settings
-from export.bundle import Bundle
 from export.registry import Registry
-from model.errors import BadBundle, PenchantError
+from model.errors import BadBundle, DependencyAway, PenchantError
 
 log = structlog.get_logger("penchant.follower")
 
@@ -35,7 +38,7 @@ class Follower:
         self._apprentice_refused = False
         self._seen = 0
         """Number of the newest pointer that was dealt with."""
-        self._cache = cache_folder() / "models" / settings.app_id
+        self._cache = _cache(settings)
         self._away = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
@@ -78,6 +81,7 @@ class Follower:
                 log.warning("model not loaded; trying again", model=pointer.version, why=str(error))
                 return
             else:
+                _tidy(self._cache, {self._newest, pointer.version, self._settings.apprentice or ""})
                 self._newest = pointer.version
         self._seen = pointer.number
 
@@ -104,12 +108,44 @@ class Follower:
         if sys.platform == "linux":  # there a thread has a niceness of its own: events go first
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         while not self._stop.wait(self._settings.follow_seconds):
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # this thread must not die in silence: nothing would be followed any more
+                self._metrics.refused.labels("unforeseen").inc()
+                log.error("the registry could not be followed; trying again", why=f"{type(error).__name__}: {error}")
 
 
-def current(registry: Registry, settings: Settings) -> Bundle:
-    """Return the bundle to begin with; raises `BadBundle`, and `Fatal` where there is none."""
-    pointer = registry.current()
-    if pointer is None:
-        raise BadBundle(f"{registry.url} has no current model: penchant models publish, then promote")
-    return registry.fetch(pointer.version, cache_folder() / "models" / settings.app_id)
+def begin(registry: Registry, settings: Settings, metrics: Metrics) -> Model:
+    """Return the model to begin with: the current one, or, where that cannot serve, the newest before it that can.
+
+    Waits for a registry that is away.
+
+    Raises:
+        BadBundle: none can serve, or none was ever promoted.
+    """
+    while True:
+        try:
+            versions = list(dict.fromkeys(pointer.version for pointer in reversed(registry.history())))
+            refused: BadBundle | None = None
+            for version in versions:
+                try:
+                    return Model.load(registry.fetch(version, _cache(settings)), settings)
+                except BadBundle as error:
+                    refused = refused or error
+                    metrics.refused.labels("start").inc()
+                    log.error("model refused; trying the one before", model=version, why=str(error))
+            raise refused or BadBundle(f"{registry.url} has no current model: penchant models publish, then promote")
+        except DependencyAway as away:
+            log.warning("the registry is away; waiting", why=str(away))
+            time.sleep(settings.follow_seconds)
+
+
+def _cache(settings: Settings) -> Path:
+    return cache_folder() / "models" / settings.app_id
+
+
+def _tidy(cache: Path, kept: set[str]) -> None:
+    """Remove downloaded versions that neither serve nor did before."""
+    for folder in cache.iterdir() if cache.is_dir() else ():
+        if re.fullmatch(r"[0-9a-f]{12}", folder.name) and folder.name not in kept:
+            shutil.rmtree(folder, ignore_errors=True)

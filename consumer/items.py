@@ -27,6 +27,8 @@ class Items:
         self._model, self._beat = model, beat
         self._table = ItemsTable(settings, on_error, beat)
         self._known: dict[str, tuple[Item, Vector]] = {}
+        self._unread: dict[str, Item | None] = {}
+        """What changed, and is not taken over yet."""
         self.bad: list[str] = []
         """Reasons of records that can never be handled, since the caller last looked."""
 
@@ -60,8 +62,10 @@ class Items:
 
     def poll(self, folds: Iterable[Fold]) -> None:
         """Take over what changed since, at most so much that events do not have to wait long."""
-        if changed := self._table.poll(AT_ONCE):
-            self._take(changed, list(folds))
+        self._unread |= self._table.poll(AT_ONCE)
+        if self._unread:
+            self._take(self._unread, list(folds))
+            self._unread = {}
         self.bad += self._table.bad
         self._table.bad.clear()
 
@@ -72,7 +76,7 @@ class Items:
     def catch_up(self, fold: Fold, since: Known) -> None:
         """Put into a fold what changed since its items were `known`."""
         for name, pair in self._known.items():
-            if since.get(name) is not pair:
+            if name not in since or since[name][0] is not pair[0]:
                 fold.put_item(*pair)
         for name in since.keys() - self._known.keys():
             fold.drop_item(name)
@@ -93,7 +97,8 @@ class Items:
             self._known[item.item] = (item, vector)
             for fold in folds:
                 fold.put_item(item, vector)
-        for name in (name for name, item in changed.items() if item is None):
+        gone = [name for name, item in changed.items() if item is None]
+        for name in gone + [item.item for item, text in there if text in failed]:  # as a restart would have it
             if self._known.pop(name, None) is not None:
                 for fold in folds:
                     fold.drop_item(name)

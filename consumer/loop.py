@@ -91,11 +91,12 @@ class Loop:
         self._poll_items()
         self._merge()
         if self._predecessor is not None:
-            self._predecessor.look(range(self.partitions.places.partitions), self.states)
+            settled = {} if self.partitions.pending else self.states
+            self._predecessor.look(range(self.partitions.places.partitions), settled)
             self._predecessor.follow(self._consumer, self.states)
             self.metrics.rebuild_remaining.set(self._predecessor.remaining(self.states))
         messages = self._consume()  # also where Kafka is away: it is where the group's news come in
-        self._settle()
+        self._settle(self.partitions.settle())
         if messages:
             self._fold(messages)
         self._reach.turned()
@@ -143,13 +144,16 @@ class Loop:
                 log.warning("kafka", error=error.str())
         return good
 
-    def _settle(self) -> None:
-        for partition in self.partitions.settle():
-            if self._predecessor is not None:
-                self._predecessor.forget(partition)
+    def _settle(self, changed: list[int]) -> None:
+        if self._predecessor is not None:
+            self._predecessor.forget(changed)
 
     def _poll_items(self) -> None:
-        self.items.poll(state.fold for state in self.states.values())
+        try:
+            self.items.poll([state.fold for state in self.states.values()])
+        except EncoderFails as failed:  # what was read is still to be taken
+            if not self.serving.fall_back(str(failed)):
+                raise
         self.metrics.tally(self.metrics.bad_items, Counter(self.items.bad))
         self.items.bad.clear()
         self.metrics.items.set(len(self.items))
@@ -232,7 +236,7 @@ class Loop:
     def _kept(self, work: Work) -> bool:
         """Let the group go on, and say whether all partitions of a poll are still ours."""
         ours = [self.states.get(partition) for partition in work.offsets]
-        self.partitions.wait_for_group()
+        self._settle(self.partitions.wait_for_group())
         # The very same states: one that was taken and given back is another's to continue.
         return ours == [self.states.get(partition) for partition in work.offsets]
 

@@ -88,6 +88,8 @@ class Metrics:
         """Count a swap, which took `pause` seconds of the loop."""
         self.serves(encoder)
         self.swaps.inc()
+        for counter in (self.paired, self.paired_gains, self.paired_squares):  # of models that are gone
+            counter.clear()
         self.swap_pause.set(pause)
 
     def evaluation(self, *evaluations: Evaluation) -> None:

@@ -18,7 +18,7 @@ from consumer.restoring import Restores, check_partitions, first_offset, prove_m
 from consumer.serving import Serving
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position
-from consumer.transaction import Transactions
+from consumer.transaction import Aborted, Produce, Transactions
 from model.errors import DependencyAway
 from model.fold import Fold
 
@@ -95,14 +95,15 @@ class Partitions:
             del self.states[partition]
             self.pending.add(partition)
 
-    def wait_for_group(self) -> None:
-        """Let the group go on, reading nothing; raises `DependencyAway`."""
+    def wait_for_group(self) -> list[int]:
+        """Let the group go on, reading nothing, and return what it gave and took; raises `DependencyAway`."""
         events = self._settings.events_topic
         self._consumer.pause([TopicPartition(events, partition) for partition in self.states])
         self._consumer.poll(0.1)  # gives nothing but news
-        self.settle()
+        changed = self.settle()
         for partition, state in self.states.items():
             kafka.seek(self._consumer, TopicPartition(events, partition, state.position.offset))
+        return changed
 
     def prove(self) -> None:
         """Raise `Fatal` if another instance has our ordinal; `DependencyAway` if nobody can say."""
@@ -116,7 +117,7 @@ class Partitions:
                 if partition not in self._restores:
                     self._begin(partition, transactions)
                 elif (done := self._restores.take(partition)) is not None:
-                    self._go_live(partition, done)
+                    self._go_live(partition, done, transactions)
             except KafkaException as error:
                 raise DependencyAway(f"partition {partition} not restored ({error.args[0].str()}); waiting") from None
 
@@ -143,7 +144,7 @@ class Partitions:
 
         self._restores.begin(partition, work)
 
-    def _go_live(self, partition: int, done: Restored) -> None:
+    def _go_live(self, partition: int, done: Restored, transactions: Transactions) -> None:
         settings, fold, state = self._settings, done.fold, done.state
         here = TopicPartition(settings.events_topic, partition)
         if state is None:
@@ -159,8 +160,20 @@ class Partitions:
             partitions=self.places.partitions,
         )  # fmt: skip
         here.offset = state.position.offset
+        if done.state is None and settings.start != "earliest":
+            # Or "latest" would be another place after an abort, a crash, or with another instance.
+            self._commit_beginning(state, here, transactions)
         kafka.seek(self._consumer, here)
         self.states[partition] = state
         self.pending.discard(partition)
         self._metrics.restored_records.inc(done.records)
         log.info("restored", partition=partition, offset=here.offset, records=done.records, users=len(fold.profiles))
+
+    def _commit_beginning(self, state: PartitionState, here: TopicPartition, transactions: Transactions) -> None:
+        topic = self._settings.state_topic
+        records: list[Produce] = [(topic, key, value, here.partition) for key, value in state.beginning()]
+        try:
+            transactions.commit(records, self._consumer, [here])
+        except Aborted as aborted:
+            where = f"where partition {here.partition} begins is not committed"
+            raise DependencyAway(f"{where} ({aborted}); waiting") from None

@@ -100,9 +100,9 @@ class Predecessor:
                 consumer.pause([TopicPartition(self._settings.events_topic, partition)])
         return passed
 
-    def forget(self, partition: int) -> None:
-        """Note that a partition is no longer ours, or starts over."""
-        self._held.discard(partition)
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Note that partitions are no longer ours, or start over."""
+        self._held.difference_update(partitions)
 
     def remaining(self, states: Mapping[int, PartitionState]) -> int:
         """Return how many offsets lie between us and the place where answers begin."""

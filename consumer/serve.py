@@ -13,7 +13,7 @@ import structlog
 
 from consumer import watchdog
 from consumer.embedding import Model
-from consumer.follower import Follower, current
+from consumer.follower import Follower, begin
 from consumer.http import Health, Server
 from consumer.loop import Loop
 from consumer.metrics import Metrics
@@ -31,9 +31,11 @@ def run(settings: Settings) -> int:
     set_up_logs()
     try:
         registry = None if settings.registry is None else Registry.open(settings.registry)
-        bundle = Bundle.open(settings.bundle) if registry is None else current(registry, settings)
-        model = Model.load(bundle, settings)
         metrics, health = Metrics(), Health()
+        if registry is None:
+            model = Model.load(Bundle.open(settings.bundle), settings)
+        else:
+            model = begin(registry, settings, metrics)
         metrics.serves(model.encoder)
         metrics.build.info({"version": version("penchant")})
         folding = fold_settings(settings)

@@ -35,6 +35,8 @@ class Serving:
         self._settings, self._items, self._states, self._metrics, self._beat = settings, items, states, metrics, beat
         self.model = model
         self.texts = self._texts_of(model)
+        self._failed: set[str] = set()
+        """Roles of models that failed while they ranked."""
         self._prepared: Prepared | None = None
         self._apprentice: Prepared | None = None
         self._before: Model | None = None
@@ -49,8 +51,9 @@ class Serving:
         self._prepared = prepare(model, self._items.known(), self._folds(), progress)
 
     def teach(self, apprentice: Model, progress: Progress) -> None:
-        """Let a model rank beside the one that serves, where it does not yet. Raises `BadBundle`."""
-        if folds := [fold for fold in self._folds() if APPRENTICE not in fold.rivals]:
+        """Let a model rank beside the one that serves, where it does not yet, unless it failed. Raises `BadBundle`."""
+        folds = [fold for fold in self._folds() if APPRENTICE not in fold.rivals]
+        if folds and APPRENTICE not in self._failed:
             self._apprentice = prepare(apprentice, self._items.known(), folds, progress)
 
     # -- for the loop
@@ -59,7 +62,8 @@ class Serving:
         """Take over what is ready, if there is anything."""
         if (apprentice := self._apprentice) is not None:
             self._apprentice = None
-            compare(apprentice, APPRENTICE, self._texts_of(apprentice.model), self._settings.probation_share)
+            words, share = self._texts_of(apprentice.model), self._settings.probation_share
+            compare(apprentice, APPRENTICE, words, share, self._items.known())
         if (prepared := self._prepared) is not None:
             self._prepared = None
             self._swap(prepared)
@@ -72,7 +76,7 @@ class Serving:
         for fold in folds:
             fold.rivals.pop(BEFORE, None)
         if probation and settings.probation_share and settings.probation_events and model.version != self.model.version:
-            compare(before, BEFORE, self.texts, settings.probation_share)
+            compare(before, BEFORE, self.texts, settings.probation_share, {})
             self._on_probation, self._before = settings.probation_events, self.model
         self._items.adopt(model, known)
         self.model, self.texts = model, self._texts_of(model)
@@ -102,6 +106,7 @@ class Serving:
 
     def judge(self, work: Work) -> None:
         """Count how models compare, after a commit; once enough events are ranked by both, the one before is let go."""
+        self.judge_faults()
         if not any(evaluation.rivals for evaluation in work.evaluations):
             return
         rivals = {role: rival.version for fold in self._folds() for role, rival in fold.rivals.items()}
@@ -110,6 +115,15 @@ class Serving:
             self._before = None
             for fold in self._folds():
                 fold.rivals.pop(BEFORE, None)
+
+    def judge_faults(self) -> None:
+        """Say and count which models failed while they ranked; they are not tried again."""
+        for fold in self._folds():
+            for role, why in fold.faults:
+                self._failed.add(role)
+                self._metrics.refused.labels(role).inc()
+                log.error("a model that ranked beside the one that serves fails, and is let go", role=role, why=why)
+            fold.faults.clear()
 
     def _folds(self) -> list[Fold]:
         return [state.fold for state in list(self._states.values())]

@@ -142,6 +142,10 @@ class PartitionState:
         self.complete = 0
         """Sequence at which the latest complete snapshot began: deltas since then are needed."""
 
+    def beginning(self) -> list[tuple[bytes, bytes | None]]:
+        """Return the record that says where a partition begins of which nothing is folded yet."""
+        return [(b"p", _encode(self.position))]
+
     def tell(self) -> list[bytes]:
         """Return the facts that the next transaction is to tell the other partitions; to be called before `changes`."""
         return _in_records(self.fold.facts) if self.fold.facts else []

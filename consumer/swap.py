@@ -53,10 +53,25 @@ def prepare(model: Model, known: Known, folds: Sequence[Fold], progress: Progres
     return Prepared(model, items, {word: found[word] for word in words}, contents)
 
 
-def compare(prepared: Prepared, role: str, words: Texts, share: float) -> None:
-    """Let a model that does not serve rank beside the one that does; its folds are those that it was prepared for."""
+def compare(prepared: Prepared, role: str, words: Texts, share: float, known: Known) -> None:
+    """Let a model that does not serve rank beside the one that does, in the folds that it was prepared for.
+
+    It takes over what changed meanwhile, up to what is `known` now (empty: nothing did).
+    """
+    late = _late(prepared.items, known)
     for fold, content in prepared.contents:
         fold.rivals[role] = Rival(prepared.model.version, content, words, share)
+        for name in prepared.items.keys() - known.keys() if known else ():
+            if name in fold.catalogue.index:
+                content.drop(fold.catalogue.index[name], len(fold.catalogue))
+        for item in late:
+            if role in fold.rivals and item.item in fold.catalogue.index:
+                fold.put_rival_item(role, item)
+
+
+def _late(items: Known, known: Known) -> list[Item]:
+    """Return the items that came or changed since."""
+    return [item for name, (item, _) in known.items() if name not in items or items[name][0] is not item]
 
 
 def adopt(prepared: Prepared, folds: Sequence[Fold], known: Known) -> dict[str, tuple[Item, Vector]]:
@@ -65,7 +80,7 @@ def adopt(prepared: Prepared, folds: Sequence[Fold], known: Known) -> dict[str, 
     What changed while it got ready (items, partitions) is embedded here: a few, in general none.
     """
     model, items = prepared.model, prepared.items
-    late = [item for name, (item, _) in known.items() if name not in items or items[name][0] is not item]
+    late = _late(items, known)
     vectors, _ = model.embed([item.content() for item in late])
     now = {name: items[name] for name, (item, _) in known.items() if name in items and items[name][0] is item}
     now |= {item.item: (item, vectors[item.content()]) for item in late if item.content() in vectors}

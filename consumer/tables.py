@@ -134,10 +134,10 @@ class ItemsTable:
                     continue
                 item = decode_item(value)
                 self._check(item)
-            except UnicodeDecodeError:
-                self.bad.append("not_utf8")
-            except BadEvent as bad:
-                self.bad.append(bad.reason)
+            except (UnicodeDecodeError, BadEvent) as bad:
+                self.bad.append(bad.reason if isinstance(bad, BadEvent) else "not_utf8")
+                # What it was before is overwritten in the topic: after a restart nobody would know it.
+                changed[(key or b"").decode(errors="replace")] = None
             else:
                 changed[item.item] = item
         return changed

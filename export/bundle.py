@@ -149,7 +149,7 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
     for name in sorted({*manifest.forms.values(), manifest.selftest, manifest.tokenizer} - manifest.sha256.keys()):
         raise BadBundle(f"{where}: {name} has no checksum in {MANIFEST}; {ADVICE}")
     for name in manifest.sha256:
-        if Path(name).name != name or name in {".", "..", MANIFEST}:
+        if Path(name).name != name or name in {".", "..", MANIFEST} or "\0" in name:
             raise BadBundle(f"{where}: {name!r} is not the name of a file in the bundle; {ADVICE}")
     if content_version(manifest.sha256) != manifest.version:
         raise BadBundle(f"{where}: version {manifest.version!r} is not that of these files; {ADVICE}")

@@ -38,6 +38,8 @@ class Catalogue:
         """What the columns of `tags` hold, by item."""
         self.offsets: Array = np.full(capacity, -np.inf, np.float32)
         """Added to every score: 0, or -inf where an item is not available."""
+        self.there: Array = np.zeros(capacity, np.float32)
+        """1 where an item is available, else 0: what features are normalised over."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,6 +78,7 @@ class Catalogue:
             self._modal_vectors[name] = grown(vectors, (self.capacity, vectors.shape[1]))
         self.offsets = grown(self.offsets, (self.capacity,))
         self.offsets[known:] = -np.inf
+        self.there = grown(self.there, (self.capacity,))
 
     def put(self, item: Item, vector: Array) -> None:
         """Add an item or replace it; `vector` is its content, shape (dim,), unit length.
@@ -98,6 +101,7 @@ class Catalogue:
                 relate(self.modal[number], self._modal_vectors[name][:n], i)
         self._tag(i, item.tags)
         self.offsets[i] = 0 if item.available else -np.inf
+        self.there[i] = item.available
 
     def embedded(self, vectors: Mapping[str, Array], dim: int) -> Content:
         """Return what another encoder says of the items that are there now: its vectors by item, each of shape (dim,).
@@ -145,7 +149,16 @@ class Catalogue:
         return True
 
     def drop(self, item_id: str) -> None:
-        """Take an item out of all lists; what was learnt with it stays."""
-        i = self.index.get(item_id)
-        if i is not None:
-            self.offsets[i] = -np.inf
+        """Take an item out of all lists; what was learnt with it stays, what it was is forgotten as by a restart."""
+        i, n = self.index.get(item_id), len(self.ids)
+        if i is None:
+            return
+        self.offsets[i] = -np.inf
+        self.there[i] = 0
+        self.titles[i] = ""
+        self.content.drop(i, n)
+        for number, name in enumerate(self.modalities):
+            if name in self._modal_vectors:
+                self._modal_vectors[name][i] = 0
+                relate(self.modal[number], self._modal_vectors[name][:n], i)
+        self._tag(i, ())

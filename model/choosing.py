@@ -55,6 +55,7 @@ def top(scores: Array, chosen: Indices) -> tuple[int, bool]:
 def softmax_step(
     x: Array,
     odds: Array,
+    there: Array,
     chosen: int,
     rate: np.float32,
     pace: np.float32,
@@ -66,12 +67,17 @@ def softmax_step(
 ) -> tuple[np.float32, np.float32]:
     """Take one AdaGrad step in place; `odds` are exp(score - highest score), 0 where an item cannot be shown.
 
+    Features are normalised over the items that are `there` (1, else 0).
+
     Returns the bias that goes with the new `slopes`, and the probability that `chosen` had.
     """
     n = x.shape[1]
     whole = np.float32(0)
+    count = np.float32(0)
     for i in range(n):
         whole += odds[i]
+        count += there[i]
+    count = max(count, np.float32(1))
     bias = np.float32(0)
     for f in range(x.shape[0]):
         row = x[f]
@@ -80,13 +86,13 @@ def softmax_step(
         square = np.float32(0)
         for i in range(n):
             expected += row[i] * odds[i]
-            total += row[i]
-            square += row[i] * row[i]
+            total += row[i] * there[i]
+            square += row[i] * row[i] * there[i]
         gradient = (row[chosen] - expected / whole) / np.sqrt(variance[f] + np.float32(1e-6))
         gradients[f] += gradient * gradient
         weights[f] += rate * gradient / np.sqrt(gradients[f])
-        here = total / n
-        spread = max(square / n - here * here, np.float32(0))
+        here = total / count
+        spread = max(square / count - here * here, np.float32(0))
         mean[f] += pace * (here - mean[f])
         variance[f] += pace * (spread + (here - mean[f]) ** 2 - variance[f])
         slopes[f] = weights[f] / np.sqrt(variance[f] + np.float32(1e-6))

@@ -26,13 +26,14 @@ class Content:
         """Cosine of the content of two items; the diagonal is 0."""
         self._alike: NDArray[np.float64] = np.zeros(capacity)
         """Sums of the rows of `similarity`."""
-        self._there: set[int] = set()
-        """Items that have a vector."""
+        self._there: Array = np.zeros(capacity, np.float32)
+        """1 where an item has a vector, else 0."""
+        self._count = 0
         self.common: Array = np.zeros(capacity, np.float32)
         """How like an item is to all others in the mean, less half of what any two have in common.
 
         All films are alike in being films: `similarity[i, j] - common[i] - common[j]` is how alike two items are beyond
-        that. It is the product of their content vectors less the mean vector of all items.
+        that. It is the product of their content vectors less the mean vector of all items. 0 for what has no vector.
         """
 
     @classmethod
@@ -46,7 +47,9 @@ class Content:
         np.fill_diagonal(similarity, 0.0)
         content.similarity = similarity
         content._alike = similarity.sum(axis=1, dtype=np.float64)
-        content._there = set(there)
+        content._there = np.zeros(capacity, np.float32)
+        content._there[list(there)] = 1
+        content._count = len(there)
         content.common = np.zeros(capacity, np.float32)
         content._centre(n)
         return content
@@ -64,10 +67,12 @@ class Content:
             self.similarity = grown(self.similarity, (capacity, capacity))
             self._alike = np.concatenate([self._alike, np.zeros(capacity - known)])
             self.common = grown(self.common, (capacity,))
+            self._there = grown(self._there, (capacity,))
 
     def put(self, i: int, n: int, vector: Array) -> None:
         """Set the vector of item `i` of `n`."""
-        self._there.add(i)
+        self._count += not self._there[i]
+        self._there[i] = 1
         self.vectors[i] = vector
         before = self.similarity[i, :n].copy()
         relate(self.similarity, self.vectors[:n], i)
@@ -76,17 +81,25 @@ class Content:
         self._alike[i] += change.sum()
         self._centre(n)
 
+    def drop(self, i: int, n: int) -> None:
+        """Forget the vector of item `i` of `n`."""
+        if self._there[i]:
+            self.put(i, n, np.zeros(self.dim, np.float32))
+            self._there[i] = 0
+            self._count -= 1
+            self._centre(n)
+
     def related(self, vector: Array) -> Array:
         """Return the cosine of a text to every item, shape (capacity,), less what the text shares with all of them."""
         row: Array = self.vectors @ vector
-        row -= np.float32(row.sum(dtype=np.float64) / max(1, len(self._there)) - self._half())
+        row -= np.float32(row.sum(dtype=np.float64) / max(1, self._count) - self._half())
         return row
 
     def _centre(self, n: int) -> None:
-        self.common[:n] = self._alike[:n] / max(1, len(self._there)) - self._half()
+        self.common[:n] = (self._alike[:n] / max(1, self._count) - self._half()) * self._there[:n]
 
     def _half(self) -> float:
-        return float(self._alike.sum()) / 2 / max(1, len(self._there)) ** 2
+        return float(self._alike.sum()) / 2 / max(1, self._count) ** 2
 
 
 def relate(similarity: Array, vectors: Array, i: int) -> None:

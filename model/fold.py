@@ -101,6 +101,8 @@ class Fold:
         """Vectors of the words in users' histories, by text, oldest first; belong to one encoder."""
         self.rivals: dict[str, Rival] = {}
         """By role: models that do not serve, whose ranks are compared. Nothing depends on them."""
+        self.faults: list[tuple[str, str]] = []
+        """Roles of rivals that failed, and why: they are let go."""
 
     # -- items
 
@@ -110,13 +112,29 @@ class Fold:
             self._hidden.clear()  # a restored profile may have consumed it before it was known here
         self.catalogue.put(item, vector)
         self.tables.reserve(self.catalogue.capacity)
-        for rival in self.rivals.values():
+        for role in list(self.rivals):
+            self.put_rival_item(role, item)
+
+    def put_rival_item(self, role: str, item: Item) -> None:
+        """Let a rival know an item as it is now."""
+        rival = self.rivals[role]
+        try:
             rival.content.grow(self.catalogue.capacity)
             rival.put(self.catalogue.index[item.item], len(self.catalogue), item.content())
+        except Exception as error:
+            self._let_go(role, error)
+
+    def _let_go(self, role: str, error: Exception) -> None:
+        """Rank no more by what fails: it must not harm what serves, whatever is wrong with it."""
+        del self.rivals[role]
+        self.faults.append((role, f"{type(error).__name__}: {error}"))
 
     def drop_item(self, item_id: str) -> None:
-        """Take an item out of all lists."""
+        """Take an item out of all lists, and forget what it was: after a restart nobody could know."""
         self.catalogue.drop(item_id)
+        if item_id in self.catalogue.index:
+            for rival in self.rivals.values():
+                rival.content.drop(self.catalogue.index[item_id], len(self.catalogue))
 
     def adopt(self, version: str, taxonomy: Taxonomy, content: Content, words: Mapping[str, Array]) -> None:
         """Go over to another encoder: its `content` of the items, and vectors of `words` in users' histories.
@@ -295,11 +313,13 @@ class Fold:
 
     def _score_then_learn(self, profile: Profile, event: Event, item: int) -> Evaluation:
         lot = zlib.crc32(f"{self.settings.seed}:{event.id}".encode()) / 2**32
-        rivals = {
-            role: rival.rank(self.features, self.ranker, profile, self._consumed(event.user, profile), item, lot)
-            for role, rival in self.rivals.items()
-            if rival.drawn(event.id)
-        }
+        hidden, rivals = self._consumed(event.user, profile), {}
+        for role, rival in list(self.rivals.items()):
+            if rival.drawn(event.id):
+                try:
+                    rivals[role] = rival.rank(self.features, self.ranker, profile, hidden, item, lot)
+                except Exception as error:
+                    self._let_go(role, error)
         x, scores, _ = self._scores(event.user, profile)
         n = len(self.catalogue)
         ranks = {}
@@ -312,7 +332,7 @@ class Fold:
             above, equal = place(values, scores, item)
             ranks[name] = above + int(lot * equal)
         new = bool(self.tables.engaged[item] < NEW_ITEM)
-        probability = self.ranker.learn(x, scores, item)
+        probability = self.ranker.learn(x, scores, self.catalogue.there[:n], item)
         return Evaluation(ranks, profile.engagements < COLD_USER, new, -log(max(probability, 1e-30)), rivals)
 
     # -- answers

@@ -28,16 +28,27 @@ class SoftmaxRanker:
         self.slopes: Array = self.weights / np.sqrt(self.variance + np.float32(1e-6))
         self.bias = np.float32(-(self.slopes @ self.mean))
 
-    def learn(self, features: Array, scores: Array, chosen: int) -> float:
+    def learn(self, features: Array, scores: Array, there: Array, chosen: int) -> float:
         """Take one step towards `chosen` and return the probability that it had before.
 
-        `features`, shape (size, n); `scores`, shape (n,), are theirs, -inf for what could not be shown.
+        `features`, shape (size, n); `scores`, shape (n,), are theirs, -inf for what could not be shown; `there` is 1
+        for items that are available at all, else 0.
         """
         self.steps += 1
         odds = np.exp(scores - scores.max())
         pace = np.float32(max(1.0 / self.steps, 0.001))
         self.bias, probability = softmax_step(
-            features, odds, chosen, self.rate, pace, self.weights, self.mean, self.variance, self.gradients, self.slopes
+            features,
+            odds,
+            there,
+            chosen,
+            self.rate,
+            pace,
+            self.weights,
+            self.mean,
+            self.variance,
+            self.gradients,
+            self.slopes,
         )
         return float(probability)
 

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from river import reco
 
@@ -171,7 +172,7 @@ class PenchantRanker(reco.base.Ranker):
         known = self._items[item]
         if stranger:
             # It was no candidate: that it was chosen over those that were known teaches nothing but its being new.
-            self.fold.drop_item(known.item)
+            self.fold.put_item(replace(known, available=False), self._vector(known.content()))
         name = self._users.setdefault(user, str(len(self._users)))
         at_ms = int((x or {}).get("at_ms", self.fold.stream_ms))
         number = str(self._events)

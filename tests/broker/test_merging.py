@@ -1,13 +1,18 @@
 """Partitions learn from each other's users: every fact counts once, wherever it was told, and over restarts, too."""
 
+import threading
 import time
 from collections import Counter
 
 import numpy as np
+import pytest
 
+from consumer import restoring
+from consumer.kafka import OnError
 from consumer.loop import Loop
 from consumer.settings import Settings
 from model.events import Click, decode_event
+from tests.broker.test_restoring import of_partition, turn_while
 from tests.broker.test_serve import events, make, prepare, running, send
 
 COUNT = 120
@@ -70,3 +75,35 @@ def test_two_instances_learn_from_each_other_and_one_takes_over(bootstrap: str) 
         send(settings, settings.events_topic, second)
         turn_until_merged([one], wanted(first + second))
         assert len(one.states) == 2
+
+
+def test_facts_told_during_a_restore(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told after the restore looked how far the others are, and before the partition is live: counted, once."""
+    opened, real = threading.Event(), restoring.committed_offset
+    opened.set()
+
+    def slow(settings: Settings, partition: int, on_error: OnError) -> int:
+        while partition == 1 and not opened.wait(0.01):
+            pass
+        return real(settings, partition, on_error)
+
+    monkeypatch.setattr(restoring, "committed_offset", slow)
+    settings, sent = prepare(bootstrap, partitions=2).model_copy(update={"poll_events": 7}), events(60)
+    here, there = of_partition(sent, 0), of_partition(sent, 1)
+    with running(make(settings)) as loop:
+        send(settings, settings.events_topic, there)
+        turn_while(loop, lambda: 1 not in loop.states or loop.states[1].position.offset < len(there))
+        opened.clear()
+        loop.partitions.discard([1])
+        loop.turn()
+        time.sleep(0.3)
+        send(settings, settings.events_topic, here)
+        turn_while(loop, lambda: loop.states[0].position.offset < len(here))
+        for _ in range(20):
+            loop.turn()
+        opened.set()
+        turn_while(loop, lambda: 1 not in loop.states)
+        for _ in range(20):
+            loop.turn()
+        for number, state in loop.states.items():
+            assert engaged(state.fold.tables.engaged, state.fold.catalogue.ids) == wanted(sent), number

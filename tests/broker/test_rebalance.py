@@ -4,23 +4,26 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType
 from structlog.testing import capture_logs
 
 from consumer import kafka, topics
+from consumer.batch import Work
 from consumer.broker import dying_with_parent
 from consumer.loop import Loop
 from consumer.settings import Settings
 from consumer.state import PartitionState
 from model.errors import DependencyAway
 from tests.broker.process import wait_for
-from tests.broker.test_away import turning
+from tests.broker.test_away import ids, turning
 from tests.broker.test_serve import events, lists, make, prepare, running, send, turn_until
 from tests.broker.test_twice import put_before
 
@@ -203,3 +206,46 @@ def test_what_is_kept_in_a_rebalance_is_not_restored(bootstrap: str) -> None:
 
 def restores(logs: list[Any]) -> list[int]:
     return [line["partition"] for line in logs if line["event"] == "restored"]
+
+
+@pytest.mark.timeout(180)
+def test_a_poll_of_which_a_part_was_taken_is_not_sent_again(bootstrap: str) -> None:
+    """The group takes one of a poll's two partitions while its transaction is open, and the other one folds on."""
+    changed = {"poll_events": 500, "session_timeout_seconds": SESSION_SECONDS, "linger_seconds": 0.3}
+    settings, sent = prepare(bootstrap, partitions=2).model_copy(update=changed), events(120)
+    send(settings, settings.events_topic, sent[:20])
+    with running(make(settings)) as first:
+        turn_until(first, 20)
+        with running(make(second_of(settings))) as second:
+            stop = threading.Event()
+
+            def run() -> None:
+                while not stop.is_set():
+                    with suppress(DependencyAway):
+                        second.turn()
+
+            thread = threading.Thread(target=run)
+
+            def rebalance() -> None:
+                thread.start()
+                time.sleep(4)
+                raise KafkaException(KafkaError(KafkaError.REBALANCE_IN_PROGRESS, "made up", False, False, True))
+
+            real = first._kept
+
+            def kept(work: Work) -> bool:
+                said = real(work)
+                deadline = time.monotonic() + 20
+                while said is False and not second.states and time.monotonic() < deadline:
+                    time.sleep(0.1)  # the other one has its part before this one goes on
+                return said
+
+            first._kept = kept  # type: ignore[method-assign]
+            left = put_before(first, "send_offsets_to_transaction", rebalance)
+            send(settings, settings.events_topic, sent[20:])
+            time.sleep(0.5)
+            together([first], lambda: folded([first, second]) >= 120 and bool(second.states), "not all folded")
+            stop.set()
+            thread.join()
+            assert not left
+    assert sorted(event for event, _ in lists(settings)) == sorted(ids(sent))

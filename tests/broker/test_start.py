@@ -4,13 +4,16 @@ import time
 import uuid
 
 import pytest
-from confluent_kafka import Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from structlog.testing import capture_logs
 
+from consumer.loop import Loop
 from consumer.murmur2 import Places
 from consumer.settings import Settings
+from tests.broker.test_away import ids
 from tests.broker.test_serve import events, lists, make, prepare, running, send, turn_until
+from tests.broker.test_twice import put_before
 
 HOUR_MS = 3_600_000
 
@@ -102,3 +105,37 @@ def test_what_is_as_it_should_be_is_not_told(bootstrap: str) -> None:
         value = loop.metrics.registry.get_sample_value
         assert value("penchant_foreign_partitions_total") == value("penchant_foreign_keys_total") == 0
     assert not [line for line in logs if line["log_level"] == "warning"]
+
+
+def ready(loop: Loop) -> None:
+    deadline = time.monotonic() + 30
+    while not loop.states:
+        assert time.monotonic() < deadline
+        loop.turn()
+
+
+def test_latest_is_where_it_was_first_asked_for(bootstrap: str) -> None:
+    """An abort of the first transaction loses nothing that was read."""
+    settings, sent = prepare(bootstrap).model_copy(update={"start": "latest"}), events(10)
+
+    def fail() -> None:
+        raise KafkaException(KafkaError(KafkaError._PURGE_QUEUE, "made up", False, False, True))
+
+    with running(make(settings)) as loop:
+        ready(loop)
+        left = put_before(loop, "commit_transaction", fail)
+        send(settings, settings.events_topic, sent)
+        turn_until(loop, 10)
+        assert not left
+    assert [event for event, _ in lists(settings)] == ids(sent)
+
+
+def test_latest_of_one_that_never_committed_is_its_successor_s_too(bootstrap: str) -> None:
+    settings, sent = prepare(bootstrap).model_copy(update={"start": "latest"}), events(10)
+    send(settings, settings.events_topic, events(5, seed=2))
+    with running(make(settings)) as loop:
+        ready(loop)
+    send(settings, settings.events_topic, sent)
+    with running(make(settings)) as loop:
+        turn_until(loop, 15)
+    assert [event for event, _ in lists(settings)] == ids(sent)

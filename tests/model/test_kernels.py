@@ -43,15 +43,17 @@ def test_a_step_is_that_of_adagrad_on_the_multinomial_logit(seed: int) -> None:
     scores[dice.integers(1, 40, 8)] = -np.inf
     weights, mean, variance, gradients = dice.random((4, 5), np.float32) + 0.5
     odds = np.exp(scores - scores.max())
+    there = (scores > -np.inf).astype(np.float32)
+    shown = x[:, there == 1]
     share = odds / odds.sum()
     gradient = (x[:, 0] - x @ share) / np.sqrt(variance + 1e-6)
     squares = gradients + gradient**2
     learnt = weights + 0.3 * gradient / np.sqrt(squares)
-    centre = mean + 0.1 * (x.mean(axis=1) - mean)
-    spread = variance + 0.1 * (x.var(axis=1) + (x.mean(axis=1) - centre) ** 2 - variance)
+    centre = mean + 0.1 * (shown.mean(axis=1) - mean)
+    spread = variance + 0.1 * (shown.var(axis=1) + (shown.mean(axis=1) - centre) ** 2 - variance)
     slopes = np.zeros(5, np.float32)
     bias, probability = softmax_step(
-        x, odds, 0, np.float32(0.3), np.float32(0.1), weights, mean, variance, gradients, slopes
+        x, odds, there, 0, np.float32(0.3), np.float32(0.1), weights, mean, variance, gradients, slopes
     )
     assert np.isclose(probability, share[0], rtol=1e-4)
     for ours, theirs in ((weights, learnt), (gradients, squares), (mean, centre), (variance, spread)):

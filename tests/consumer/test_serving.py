@@ -1,0 +1,107 @@
+"""Models beside the one that serves: fair to them, and harmless."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from consumer.embedding import Model
+from consumer.items import Items
+from consumer.metrics import Metrics
+from consumer.serving import APPRENTICE, Serving
+from consumer.settings import Settings
+from consumer.state import FORMAT, PartitionState, Position
+from consumer.swap import Prepared, adopt
+from model.encoding import Vectors
+from model.evaluate import prepare
+from model.events import Click, Item, Search
+from model.fold import Fold, FoldSettings
+from model.taxonomy import Taxonomy
+from tests.model.conftest import WordEncoder
+from tests.model.test_fold import run
+
+ENCODER = WordEncoder()
+TAXONOMY = Taxonomy(Taxonomy.read(), ENCODER)
+ITEMS = [Item(item=f"i{n}", title=f"{['robot ship', 'love kiss'][n % 2]} part{n}") for n in range(20)]
+
+
+class Other(WordEncoder):
+    version, broken = "other", False
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        return super().encode(texts) * np.float32("nan" if self.broken else 1)
+
+
+class World:
+    """A fold that serves one partition, and the catalogue, without Kafka."""
+
+    def __init__(self) -> None:
+        self.fold = prepare(ITEMS, ENCODER, FoldSettings())
+        self.items = Items.__new__(Items)
+        self.items._known = {item.item: (item, ENCODER.encode([item.content()])[0]) for item in ITEMS}
+        states = {0: PartitionState(0, self.fold, Position(FORMAT, 0, 0, "", [], ""))}
+        model = Model(ENCODER, TAXONOMY)
+        settings = Settings(probation_share=1.0)
+        self.metrics = Metrics()
+        self.serving = Serving(settings, model, self.items, states, self.metrics, lambda: None)
+
+    def put(self, item: Item) -> None:
+        vector = ENCODER.encode([item.content()])[0]
+        self.items._known[item.item] = (item, vector)
+        self.fold.put_item(item, vector)
+
+
+def nothing(_done: int, _of: int) -> None:
+    pass
+
+
+def test_an_apprentice_knows_items_that_came_while_it_got_ready() -> None:
+    world = World()
+    world.serving.teach(Model(Other(), TAXONOMY), nothing)
+    world.put(Item(item="late", title="robot ship"))
+    world.fold.drop_item("i0")
+    del world.items._known["i0"]
+    world.serving.turn()
+    vectors, index = world.fold.rivals[APPRENTICE].content.vectors, world.fold.catalogue.index
+    assert vectors[index["late"]].any()
+    assert not vectors[index["i0"]].any()
+
+
+@pytest.mark.parametrize("by", ["a rank", "an item"])
+def test_an_apprentice_that_breaks_harms_nobody(by: str) -> None:
+    world, encoder = World(), Other()
+    world.serving.teach(Model(encoder, TAXONOMY), nothing)
+    world.serving.turn()
+    encoder.broken = True
+    run(world.fold, ENCODER, [Search(id="s", user="u", at_ms=1, text="robot kiss")])
+    if by == "a rank":
+        (outcome,) = run(world.fold, ENCODER, [Click(id="c", user="u", at_ms=2, item="i1")])
+        assert outcome.evaluation is not None
+        assert outcome.evaluation.rivals == {}
+    else:
+        world.put(Item(item="n", title="never seen"))
+    assert world.fold.rivals == {}
+    world.serving.judge_faults()
+    assert world.metrics.registry.get_sample_value("penchant_models_refused_total", {"reason": APPRENTICE}) == 1
+    world.serving.teach(Model(encoder, TAXONOMY), nothing)
+    world.serving.turn()
+    assert world.fold.rivals == {}  # and is not tried again
+
+
+def test_a_restore_across_a_swap_puts_no_item_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    since = world.items.known()
+    known = {name: (item, vector.copy()) for name, (item, vector) in since.items()}
+    world.items._known = known
+    adopt(Prepared(Model(Other(), TAXONOMY), dict(known), {}, []), [world.fold], known)
+    puts: list[str] = []
+    monkeypatch.setattr(Fold, "put_item", lambda self, item, vector: puts.append(item.item))
+    world.items.catch_up(world.fold, since)
+    assert not puts
+
+
+def test_vectors_that_are_no_numbers_are_not_taken_from_a_bundle() -> None:
+    nan = np.full(ENCODER.dim, np.nan, np.float32)
+    vectors, failed = Model(ENCODER, TAXONOMY, lambda texts: dict.fromkeys(texts, nan)).embed(["robot"])
+    assert np.isfinite(vectors["robot"]).all()
+    assert not failed
