@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from consumer.settings import Settings
-from export.bundle import Bundle
+from export.bundle import ADVICE, Bundle
 from export.encoder import OnnxEncoder
 from model.encoding import Encoder, Vectors
-from model.errors import Fatal, PenchantError
+from model.errors import BadBundle, Fatal, PenchantError
 from model.taxonomy import Taxonomy
 
 _PROBES = itertools.count()
@@ -31,8 +31,14 @@ class Model(NamedTuple):
     @staticmethod
     def load(bundle: Bundle, settings: Settings) -> "Model":
         """Return a bundle's model, self-tested on this machine; raises `BadBundle`, `Fatal` (the taxonomy's file)."""
-        encoder, items = OnnxEncoder(bundle), bundle.items()
-        taxonomy = Taxonomy(Taxonomy.read(settings.taxonomy), encoder)
+        encoder, items, topics = OnnxEncoder(bundle), bundle.items(), Taxonomy.read(settings.taxonomy)
+        try:
+            taxonomy = Taxonomy(topics, encoder)
+        except Exception as error:  # ONNX Runtime raises dozens of kinds without a common base
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise BadBundle(f"{bundle.path}: cannot embed the topics ({said}); {ADVICE}") from error
+        if not np.isfinite(taxonomy.vectors).all():  # the self-test need not have their words
+            raise BadBundle(f"{bundle.path}: not a number in the vectors of the topics; {ADVICE}")
         return Model(encoder, taxonomy) if items is None else Model(encoder, taxonomy, items.find)
 
     @property

@@ -44,6 +44,7 @@ def run(settings: Settings) -> int:
             return Fold(folding, model.encoder.dim, model.encoder.version, model.taxonomy)
 
         loop = Loop(settings, model, new_fold, metrics, health)
+        del model  # once another one serves, nobody else must hold it
 
         def finish(signum: int, _frame: FrameType | None) -> None:
             log.info("finishing", signal=signal.Signals(signum).name)
@@ -64,7 +65,7 @@ def run(settings: Settings) -> int:
                 follower = Follower(settings, registry, loop.serving, metrics)
                 follower.start()
                 around.callback(follower.close)
-            log.info("serving", app_id=settings.app_id, model=model.version, http=server.port)
+            log.info("serving", app_id=settings.app_id, model=loop.serving.model.version, http=server.port)
             try:
                 loop.run()
             finally:

@@ -13,6 +13,7 @@ from model.errors import BadBundle
 VECTORS = "items.npy"
 HASHES = "items.hashes.npy"
 _AT_ONCE = 256
+_ROWS = 65_536
 _HASH = np.dtype("<u8")
 
 Progress = Callable[[int, int], None]
@@ -28,6 +29,11 @@ def text_hash(text: str) -> int:
     # Lone surrogates are legal in a Python string; "surrogatepass" keeps two such texts apart.
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
+
+
+def _unit(vectors: Vectors) -> bool:
+    """Say whether all have length 1; what is not a number has none."""
+    return bool((np.abs(np.einsum("ij,ij->i", vectors, vectors) - 1) < 1e-3).all())
 
 
 class Catalogue:
@@ -82,7 +88,8 @@ def read(folder: Path, dim: int) -> Catalogue:
         hashes.dtype == _HASH and vectors.dtype == np.float32
         and hashes.ndim == 1 and vectors.shape == (len(hashes), dim)
         and bool((hashes[:-1] < hashes[1:]).all())
+        and all(_unit(vectors[start : start + _ROWS]) for start in range(0, len(vectors), _ROWS))
     )  # fmt: skip
     if not right:
-        raise BadBundle(f"{folder}: vectors of items of the wrong shape or order; export it again with --items")
+        raise BadBundle(f"{folder}: vectors of items of the wrong shape, order or length; export it again with --items")
     return Catalogue(hashes, vectors)
