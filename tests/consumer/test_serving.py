@@ -1,6 +1,9 @@
 """Models beside the one that serves: fair to them, and harmless."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,7 +15,10 @@ from consumer.serving import APPRENTICE, Serving
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position
 from consumer.swap import Prepared, adopt
+from export import catalogue
+from export.bundle import Bundle
 from model.encoding import Vectors
+from model.errors import BadBundle
 from model.evaluate import prepare
 from model.events import Click, Item, Search
 from model.fold import Fold, FoldSettings
@@ -105,3 +111,39 @@ def test_vectors_that_are_no_numbers_are_not_taken_from_a_bundle() -> None:
     vectors, failed = Model(ENCODER, TAXONOMY, lambda texts: dict.fromkeys(texts, nan)).embed(["robot"])
     assert np.isfinite(vectors["robot"]).all()
     assert not failed
+
+
+class NoTopics(WordEncoder):
+    """Passes its self-test, and gives no numbers for the words of topics."""
+
+    def __init__(self, _bundle: object) -> None:
+        pass
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        return super().encode(texts) * np.float32("nan")
+
+
+class Raises(NoTopics):
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        raise RuntimeError("a token that the graph does not know")
+
+
+@pytest.mark.parametrize("encoder", [NoTopics, Raises])
+def test_topics_that_it_cannot_embed_are_the_bundle_s_fault(
+    monkeypatch: pytest.MonkeyPatch, encoder: type[NoTopics]
+) -> None:
+    monkeypatch.setattr("consumer.embedding.OnnxEncoder", encoder)
+    with pytest.raises(BadBundle, match="topics"):
+        Model.load(cast(Bundle, SimpleNamespace(path="b", items=lambda: None)), Settings())
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 0.5])
+def test_vectors_that_a_bundle_brings_have_length_one(tmp_path: Path, wrong: float) -> None:
+    texts = [item.content() for item in ITEMS]
+    catalogue.write(tmp_path, texts, ENCODER.encode, nothing)
+    assert len(catalogue.read(tmp_path, ENCODER.dim)) == len(texts)
+    vectors = np.load(tmp_path / catalogue.VECTORS)
+    vectors[3] *= wrong
+    np.save(tmp_path / catalogue.VECTORS, vectors)
+    with pytest.raises(BadBundle):
+        catalogue.read(tmp_path, ENCODER.dim)
