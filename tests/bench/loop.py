@@ -18,6 +18,7 @@ from consumer.replay import send_events
 from consumer.settings import Settings
 from consumer.transaction import Produce
 from export.encoder import OnnxEncoder
+from model.errors import Fatal
 from model.events import Event, Recommendation
 from model.fold import Fold, FoldSettings
 from model.outcome import Outcome
@@ -25,6 +26,7 @@ from model.profile import Profile
 from model.taxonomy import Taxonomy
 from tests.bench.figures import Figure, Section, quantile
 
+SECONDS = 120.0
 POLLS = (100, 500, 1000)
 """Events a transaction, at most."""
 
@@ -98,15 +100,26 @@ def _ours(settings: Settings, encoder: OnnxEncoder, count: int) -> tuple[float, 
 
     loop._transactions.commit = timed  # type: ignore[method-assign]
     try:
-        while not loop.states:
+
+        def folded() -> int:
+            return sum(state.position.offset for state in loop.states.values())
+
+        deadline = time.monotonic() + SECONDS
+        while not (first := folded()):  # the first transaction, with what starts up in it, is not counted
             loop.turn()
-        done, began = loop.turn(), time.perf_counter()
-        first = done
-        while done < count:
-            done += loop.turn()
-        return (done - first) / (time.perf_counter() - began), took
+            _in_time(deadline)
+        began = time.perf_counter()
+        while folded() < count:
+            loop.turn()
+            _in_time(deadline)
+        return (count - first) / (time.perf_counter() - began), took
     finally:
         loop.close()
+
+
+def _in_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise Fatal(f"the loop did not come to the end within {SECONDS:.0f} s")
 
 
 def _bare(settings: Settings, _encoder: OnnxEncoder, count: int) -> tuple[float, list[float]]:
