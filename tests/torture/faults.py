@@ -91,6 +91,8 @@ class Diary:
     killed: list[Killed] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     """Last words of instances that ended though nobody had asked them to."""
+    restarted_to_drain: int = 0
+    """How often the broker was started again after the last fault, because the group did not move any more."""
     unquiet: int = 0
     """Calms in which the instances were not ready in time, so that nobody was killed."""
     log: Path | None = None

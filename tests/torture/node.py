@@ -104,6 +104,11 @@ class Node:
         else:
             self.start()
 
+    def kill(self) -> None:
+        """Let it die; whoever watches it starts it again."""
+        if self._broker is not None:
+            self._broker.kill()
+
     def finish(self) -> int:
         """Stop it."""
         if self._broker is not None:

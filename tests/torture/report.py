@@ -32,5 +32,6 @@ def report_of(
         "lists": len(account.lists),
         "sightings": len(account.sightings),
         "calms_left_out": diary.unquiet,
+        "restarted_to_drain": diary.restarted_to_drain,
         "ended_by_themselves": diary.ended,
     }
