@@ -153,6 +153,26 @@ def asker(settings: Settings, group: str, on_error: OnError) -> Consumer:
     )
 
 
+def committed(settings: Settings, group: str, partitions: Iterable[int], on_error: OnError) -> list[TopicPartition]:
+    """Return a group's offsets of the events, negative where it has none; waits for those that are being committed.
+
+    Raises:
+        DependencyAway: Kafka does not answer now.
+    """
+    client = asker(settings, group, on_error)
+    try:
+        asked = [TopicPartition(settings.events_topic, partition) for partition in partitions]
+        found: list[TopicPartition] = client.committed(asked, timeout=TIMEOUT_SECONDS)
+        for one in found:
+            if one.error is not None:
+                raise KafkaException(one.error)
+        return found
+    except KafkaException as error:
+        raise DependencyAway(f"the offsets of {group} are not known ({error.args[0].str()}); waiting") from None
+    finally:
+        client.close()
+
+
 def producer(settings: Settings, on_error: OnError) -> Producer:
     """Return the transactional producer, not yet initialised."""
     return Producer(

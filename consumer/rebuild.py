@@ -3,8 +3,6 @@
 import re
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException, TopicPartition
-
 from consumer import kafka, serve, topics
 from consumer.settings import APP_ID
 from model.errors import Fatal
@@ -33,7 +31,8 @@ def successor(settings: "Settings", app_id: str) -> "Settings":
     if settings.events_topic not in there:
         raise Fatal(f"topic {settings.events_topic} is missing: nothing to fold; check events_topic")
     partitions = len(there[settings.events_topic].partitions)
-    if settings.state_topic not in there or not _has_offsets(settings, partitions):
+    found = kafka.committed(settings, settings.app_id, range(partitions), lambda _: None)
+    if settings.state_topic not in there or all(one.offset < 0 for one in found):
         raise Fatal(
             f"{settings.app_id} has no state or no offsets: nothing to replace; 'penchant serve' under the new app_id, "
             'with start = "earliest", folds everything, and answers it'
@@ -46,14 +45,3 @@ def successor(settings: "Settings", app_id: str) -> "Settings":
 def run(settings: "Settings", app_id: str) -> int:
     """Rebuild, take over and serve, until told to stop; return the exit status."""
     return serve.run(successor(settings, app_id))
-
-
-def _has_offsets(settings: "Settings", partitions: int) -> bool:
-    asker = kafka.asker(settings, settings.app_id, lambda _: None)
-    try:
-        asked = [TopicPartition(settings.events_topic, partition) for partition in range(partitions)]
-        return any(found.offset >= 0 for found in asker.committed(asked, timeout=kafka.TIMEOUT_SECONDS))
-    except KafkaException as exception:
-        raise Fatal(f"Kafka does not give the offsets of {settings.app_id} ({exception.args[0].str()})") from None
-    finally:
-        asker.close()

@@ -92,7 +92,7 @@ def restored(
     told_to = list(foreign.offsets)
     # Before the changelog is read: an answer waits for offsets that a transaction of another may still commit, whose
     # records may not be in the changelog yet.
-    committed = committed_offset(settings, partition, on_error)
+    committed = kafka.committed(settings, settings.app_id, [partition], on_error)[0].offset
     first = beginning(settings, partition, on_error)
     if first > 0:
         raise Fatal(
@@ -129,24 +129,6 @@ def restored(
             "use a new app_id"
         )
     return state, count
-
-
-def committed_offset(settings: Settings, partition: int, on_error: kafka.OnError) -> int:
-    """Return the group's offset, negative if it has none; waits for those that are being committed.
-
-    Raises:
-        DependencyAway: Kafka does not answer now.
-    """
-    asker = kafka.asker(settings, settings.app_id, on_error)
-    try:
-        found = asker.committed([TopicPartition(settings.events_topic, partition)], timeout=kafka.TIMEOUT_SECONDS)[0]
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return int(found.offset)
-    except KafkaException as error:
-        raise DependencyAway(f"the group's offset is not known ({error.args[0].str()}); waiting") from None
-    finally:
-        asker.close()
 
 
 def beginning(settings: Settings, partition: int, on_error: kafka.OnError) -> int:

@@ -2,11 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException, TopicPartition
-
 from consumer import kafka, topics
 from consumer.failures import bundle_of
-from model.errors import DependencyAway
 
 if TYPE_CHECKING:
     from consumer.settings import Settings
@@ -18,12 +15,5 @@ def used_versions(settings: "Settings") -> set[str]:
     there = client.list_topics(timeout=topics.TIMEOUT_SECONDS).topics
     if settings.events_topic not in there:
         return set()
-    asker = kafka.asker(settings, settings.app_id, lambda _: None)
-    try:
-        asked = [TopicPartition(settings.events_topic, number) for number in there[settings.events_topic].partitions]
-        found = asker.committed(asked, timeout=kafka.TIMEOUT_SECONDS)
-    except KafkaException as exception:
-        raise DependencyAway(f"Kafka does not say which models are in use ({exception.args[0].str()})") from None
-    finally:
-        asker.close()
+    found = kafka.committed(settings, settings.app_id, there[settings.events_topic].partitions, lambda _: None)
     return {bundle for one in found if one.offset >= 0 and (bundle := bundle_of(one.metadata))}

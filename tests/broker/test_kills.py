@@ -119,20 +119,28 @@ def test_two_takeovers_while_the_transaction_of_the_dead_is_open(
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize(("point", "after"), [("offsets", 20), ("unsent", 5)])
 def test_one_that_stands_still_commits_after_its_partition_is_anothers(
-    bootstrap: str, nursery: Nursery, wanted: Left
+    bootstrap: str, nursery: Nursery, wanted: Left, point: str, after: int
 ) -> None:
-    """Its transaction may take longer than its session: the other must wait, else both fold the same events."""
+    """Its transaction may take longer than its session: the other must wait, else both fold the same events.
+
+    All is written (`offsets`), or nothing but its offsets (`unsent`), so that its records are nowhere to be seen.
+    """
     settings = prepared(bootstrap)
     send(settings, settings.events_topic, SENT)
-    first = nursery.start(settings, "offsets", 20, number=signal.SIGSTOP, timeout=120)
+    first = nursery.start(settings, point, after, number=signal.SIGSTOP, timeout=120)
     try:
-        wait_for(lambda: is_open(settings), "it does not come to its transaction")
+        if point == "offsets":
+            wait_for(lambda: is_open(settings), "it does not come to its transaction")
+        else:
+            wait_for(lambda: answered(settings) >= after, "it does not begin")
+            time.sleep(WAITING_SECONDS)
         before = answered(settings)
         with turning(make(with_ordinal(settings, 1))) as second:
             wait_for(lambda: second.partitions.pending == {0}, "the second is given nothing")
             time.sleep(WAITING_SECONDS)
-            assert is_open(settings)
+            assert is_open(settings) == (point == "offsets")
             assert not second.states
             os.kill(first, signal.SIGCONT)
             wait_for(lambda: answered(settings) > before, "the first does not commit")
@@ -166,28 +174,3 @@ def test_another_bundle_after_a_kill(bootstrap: str, nursery: Nursery) -> None:
     assert [one.bundle for one in found.positions] == [
         "words-1" if one.offset <= middle else "words-2" for one in found.positions
     ]
-
-
-@pytest.mark.timeout(180)
-def test_one_that_stands_still_with_offsets_sent_and_nothing_else(
-    bootstrap: str, nursery: Nursery, wanted: Left
-) -> None:
-    """What it is about to write is nowhere to be seen yet, and it commits once another has its partition."""
-    settings = prepared(bootstrap)
-    send(settings, settings.events_topic, SENT)
-    first = nursery.start(settings, "unsent", 5, number=signal.SIGSTOP, timeout=120)
-    try:
-        wait_for(lambda: answered(settings) >= 5, "it does not begin")
-        time.sleep(WAITING_SECONDS)
-        before = answered(settings)
-        with turning(make(with_ordinal(settings, 1))) as second:
-            wait_for(lambda: second.partitions.pending == {0}, "the second is given nothing")
-            time.sleep(WAITING_SECONDS)
-            assert not second.states
-            os.kill(first, signal.SIGCONT)
-            wait_for(lambda: answered(settings) > before, "the first does not commit")
-            wait_for(lambda: answered(settings) >= len(SENT), "nobody goes on")
-    finally:
-        os.kill(first, signal.SIGKILL)
-        nursery.wait(first)
-    check_same(left_by(settings), wanted)

@@ -79,7 +79,7 @@ def test_two_instances_learn_from_each_other_and_one_takes_over(bootstrap: str) 
 
 def test_facts_told_during_a_restore(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told after the restore looked how far the others are, and before the partition is live: counted, once."""
-    opened, real = threading.Event(), restoring.committed_offset
+    opened, real = threading.Event(), restoring.beginning
     opened.set()
 
     def slow(settings: Settings, partition: int, on_error: OnError) -> int:
@@ -87,7 +87,7 @@ def test_facts_told_during_a_restore(bootstrap: str, monkeypatch: pytest.MonkeyP
             pass
         return real(settings, partition, on_error)
 
-    monkeypatch.setattr(restoring, "committed_offset", slow)
+    monkeypatch.setattr(restoring, "beginning", slow)
     settings, sent = prepare(bootstrap, partitions=2).model_copy(update={"poll_events": 7}), events(60)
     here, there = of_partition(sent, 0), of_partition(sent, 1)
     with running(make(settings)) as loop:

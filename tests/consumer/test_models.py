@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 from typer.testing import CliRunner
 
 from consumer.cli import app
+from consumer.metrics import Metrics
 from consumer.models import items_texts
 from model.errors import BadBundle, Fatal, PenchantError
+from model.outcome import Evaluation
+from tests.consumer.test_judging import answering
 from tests.export.tiny import tiny_bundle
 
 
@@ -98,3 +102,32 @@ def test_items_of_a_file_or_a_folder_or_a_data_set(tmp_path: Path) -> None:
     path.write_text("{}\n")
     with pytest.raises(PenchantError, match=r"items\.jsonl:1"):
         items_texts(str(path))
+
+
+@pytest.mark.parametrize("act", [True, False])
+def test_what_is_worse_is_taken_back_if_asked_for(registry: Path, tmp_path: Path, act: bool) -> None:
+    bundles = [tiny_bundle(tmp_path / salt, salt) for salt in ("01", "02")]
+    first, second = (bundle.manifest.version for bundle in bundles)
+    for bundle in bundles:
+        said("publish", str(bundle.path))
+    said("promote", first)
+    said("promote", second)
+    metrics = Metrics()
+    metrics.model.info({"version": second, "provider": "x", "dim": "4"})
+    worse = [Evaluation({"penchant": -1}, False, False, 0.0, {"before": 0}) for _ in range(50)]
+    metrics.compared(worse, second, {"before": first})
+    with answering(generate_latest(metrics.registry)) as url:
+        lines = said("judge", "--metrics", url, *(["--act"] if act else []), code=1)
+    assert "worse" in lines
+    assert (f"rolled back to {first}" in lines) == act
+    assert said("list")[1 if act else 0].startswith(f"* {first if act else second}")
+
+
+def test_what_is_not_worse_stays(registry: Path, tmp_path: Path) -> None:
+    metrics = Metrics()
+    metrics.model.info({"version": "b", "provider": "x", "dim": "4"})
+    metrics.compared([Evaluation({"penchant": 0}, False, False, 0.0, {"before": 0})] * 50, "b", {"before": "a"})
+    with answering(generate_latest(metrics.registry)) as url:
+        assert "no worse" in said("judge", "--metrics", url, "--act")
+    with pytest.raises(Fatal, match="give --metrics"):
+        said("judge")
