@@ -11,6 +11,7 @@ from export.bundle import ADVICE, Bundle
 from export.encoder import OnnxEncoder
 from model.encoding import Encoder, Vectors
 from model.errors import BadBundle, Fatal, PenchantError
+from model.heads import SENTIMENT, Head
 from model.taxonomy import Taxonomy
 
 _PROBES = itertools.count()
@@ -27,6 +28,8 @@ class Model(NamedTuple):
     taxonomy: Taxonomy
     brought: Callable[[Sequence[str]], Mapping[str, Vectors]] = lambda _: {}
     """Returns vectors of those texts that the bundle brings along."""
+    sentiment: Head | None = None
+    """Judges reviews without a value."""
 
     @staticmethod
     def load(bundle: Bundle, settings: Settings) -> "Model":
@@ -39,7 +42,10 @@ class Model(NamedTuple):
             raise BadBundle(f"{bundle.path}: cannot embed the topics ({said}); {ADVICE}") from error
         if not np.isfinite(taxonomy.vectors).all():  # the self-test need not have their words
             raise BadBundle(f"{bundle.path}: not a number in the vectors of the topics; {ADVICE}")
-        return Model(encoder, taxonomy) if items is None else Model(encoder, taxonomy, items.find)
+        sentiment = bundle.heads().get(SENTIMENT)
+        if items is None:
+            return Model(encoder, taxonomy, sentiment=sentiment)
+        return Model(encoder, taxonomy, items.find, sentiment)
 
     @property
     def version(self) -> str:

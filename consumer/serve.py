@@ -41,7 +41,7 @@ def run(settings: Settings) -> int:
         folding = fold_settings(settings)
 
         def new_fold(model: Model) -> Fold:
-            return Fold(folding, model.encoder.dim, model.encoder.version, model.taxonomy)
+            return Fold(folding, model.encoder.dim, model.encoder.version, model.taxonomy, model.sentiment)
 
         loop = Loop(settings, model, new_fold, metrics, health)
         del model  # once another one serves, nobody else must hold it

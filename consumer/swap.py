@@ -90,7 +90,7 @@ def adopt(prepared: Prepared, folds: Sequence[Fold], known: Known) -> dict[str, 
         if content is None:  # a partition that came meanwhile
             by_name = {name: vector for name, (_, vector) in now.items()}
             content = fold.catalogue.embedded(by_name, model.encoder.dim)
-        fold.adopt(model.version, model.taxonomy, content, prepared.words)
+        fold.adopt(model.version, model.taxonomy, content, prepared.words, model.sentiment)
         for item in late:
             if item.item in now:
                 fold.put_item(*now[item.item])

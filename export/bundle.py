@@ -4,23 +4,21 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 
-from export import catalogue, durable
+from export import catalogue, durable, heads
 from export.catalogue import Catalogue
-from model.encoding import Vectors
+from model.encoding import Pooling, Vectors
 from model.errors import BadBundle
+from model.heads import Head
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 SELFTEST = "selftest.json"
 ADVICE = "run: penchant export MODEL_DIR OUT"
-
-Pooling = Literal["mean", "cls"]
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +77,8 @@ class Bundle:
     def open(cls, path: Path | str) -> "Bundle":
         """Read and verify a bundle.
 
-        Raises BadBundle where the manifest is missing, unreadable or of another format, or a file missing or changed.
+        Raises BadBundle where the manifest is missing, unreadable or of another format, a file missing or changed, or
+        a head not one of these vectors.
         """
         folder = Path(path)
         try:
@@ -96,7 +95,9 @@ class Bundle:
                 raise BadBundle(
                     f"{folder}: {name} is not what was exported (sha256 differs); copy it again or {ADVICE}"
                 )
-        return cls(folder, manifest)
+        opened = cls(folder, manifest)
+        opened.heads()
+        return opened
 
     def form(self, precision: str) -> Path:
         """Return the path of one precision's graph; BadBundle where there is none."""
@@ -127,6 +128,10 @@ class Bundle:
         if not {catalogue.VECTORS, catalogue.HASHES} <= self.manifest.sha256.keys():
             return None
         return catalogue.read(self.path, self.manifest.dim)
+
+    def heads(self) -> dict[str, Head]:
+        """Return the heads by name, none where it carries none; BadBundle where one does not fit the vectors."""
+        return heads.read(self.path, self.manifest.dim) if heads.HEADS in self.manifest.sha256 else {}
 
 
 def parse_manifest(raw: bytes, where: str) -> Manifest:

@@ -1,10 +1,9 @@
 """Exports any BERT-family model into a bundle, and proves the graph equal to what it was made from."""
 
-import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -14,43 +13,20 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.utils import cached_file
 
 from export import catalogue
-from export.bundle import FORMAT_VERSION, TOKENIZER, Bundle, Manifest, Parity, Pooling, write_bundle, write_selftest
+from export import heads as head_files
+from export.bundle import FORMAT_VERSION, TOKENIZER, Bundle, Manifest, Parity, write_bundle, write_selftest
 from export.encoder import OnnxEncoder
 from export.sentences import PARITY, SELFTEST
 from model.encoding import Vectors
 from model.errors import BadBundle
+from model.heads import Head
+from model.training.pretrained import LONGEST, PooledEncoder, load
 
 OPSET = 17
-LONGEST = 256
 MAX_ABS_DIFF = 1e-4
-FAMILY = frozenset({"bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
-_OFFSET_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
-_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 _GRAPH = "encoder.onnx"
-
-
-class PooledEncoder(torch.nn.Module):
-    """Token ids to one unit vector a text: what the graph computes."""
-
-    def __init__(self, body: Any, pooling: Pooling) -> None:
-        super().__init__()
-        self.body = body
-        self.pooling = pooling
-
-    def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
-        """Return unit vectors, float32, (batch, dim), from int64 arrays (batch, tokens)."""
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        hidden = self.body(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
-        if self.pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
-        return torch.nn.functional.normalize(pooled, p=2.0, dim=1)
 
 
 def _untold(done: int, of: int) -> None:
@@ -58,21 +34,23 @@ def _untold(done: int, of: int) -> None:
 
 
 def export_model(
-    model_dir: Path | str, out: Path, items: Iterable[str] | None = None, told: catalogue.Progress = _untold
+    model_dir: Path | str,
+    out: Path,
+    items: Iterable[str] | None = None,
+    told: catalogue.Progress = _untold,
+    heads: Mapping[str, Head] | None = None,
 ) -> Bundle:
     """Export a Hugging Face folder (or hub id) of the BERT family into a new bundle at ``out``.
 
     ``items`` are the texts of a catalogue, whose vectors go into the bundle; ``told`` hears how many are embedded.
-    Raises BadBundle where it is no such model, where the graph differs from it by more than 1e-4, or where ``out``
-    exists or cannot be written.
+    ``heads`` by name read the model's vectors, and go along. Raises BadBundle where it is no such model, where the
+    graph differs from it by more than 1e-4, where a head does not fit, or where ``out`` exists or cannot be written.
     """
     source = str(model_dir)
-    config, body, tokenizer = _load(source)
-    pooling = _pooling(source)
-    max_length = _max_length(source, config, tokenizer)
+    model = load(source)
+    tokenizer, max_length, takes_types = model.tokenizer, model.max_length, model.takes_types
     # eval() on the wrapper: the exporter restores the mode of what it is given, and a new module is in training mode.
-    wrapper = PooledEncoder(body.float(), pooling).eval()
-    takes_types = config.model_type in {"bert", "electra"}
+    wrapper = PooledEncoder(model.body, model.pooling).eval()
 
     def fill(folder: Path) -> Manifest:
         _write_graph(wrapper, takes_types, folder / _GRAPH)
@@ -85,13 +63,14 @@ def export_model(
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             dim=int(expected.shape[1]),
             max_length=max_length,
-            pooling=pooling,
+            pooling=model.pooling,
             forms={"fp32": _GRAPH},
             parity=Parity(max_abs_diff=0.0, sentences=len(PARITY)),
             opset=OPSET,
             tools={name: installed(name) for name in ("torch", "transformers", "onnx", "tokenizers")},
             sha256={},
         )
+        head_files.write(folder, heads or {}, manifest.dim)
         write_selftest(folder / manifest.selftest, SELFTEST, np.stack([vector_of[text] for text in SELFTEST]))
         worst = _parity(Bundle(folder, manifest), expected)
         if not worst <= MAX_ABS_DIFF:
@@ -104,58 +83,6 @@ def export_model(
         return msgspec.structs.replace(manifest, items=catalogue.write(folder, items, encoder.encode, told))
 
     return write_bundle(out, fill)
-
-
-def _load(source: str) -> tuple[Any, Any, Any]:
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise BadBundle(f"{source}: no config.json in it; give the folder that save_pretrained wrote")
-    try:
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type not in FAMILY:
-            raise BadBundle(f"{source}: a {config.model_type!r} model; give one of: {', '.join(sorted(FAMILY))}")
-        body = AutoModel.from_pretrained(source, attn_implementation="eager")  # the form that fuses later
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, ImportError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadBundle(f"{source}: not a model that transformers loads ({reason}); give its folder") from error
-    if not tokenizer.is_fast:
-        raise BadBundle(f"{source}: its tokenizer has no fast form; save it with a tokenizer.json")
-    return config, body, tokenizer
-
-
-def _read_json(source: str, name: str) -> Any:
-    """Return a file beside the model, or None where the model has no such file."""
-    try:
-        path = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
-        return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError:  # a hub id whose optional files were never downloaded
-        return None
-    except ValueError as error:
-        raise BadBundle(f"{source}: {name} is no JSON ({error}); repair it") from error
-
-
-def _pooling(source: str) -> Pooling:
-    kinds = {str(module.get("type", "")).rpartition(".")[2] for module in _read_json(source, "modules.json") or []}
-    if kinds - _MODULES:
-        raise BadBundle(f"{source}: has layers that are not exported: {', '.join(sorted(kinds - _MODULES))}")
-    config = _read_json(source, "1_Pooling/config.json")
-    if config is None:
-        return "mean"
-    modes = {key for key, on in config.items() if key.startswith("pooling_mode_") and on is True}
-    named = config.get("pooling_mode")  # newer sentence-transformers
-    if modes == {"pooling_mode_mean_tokens"} or named == "mean":
-        return "mean"
-    if modes == {"pooling_mode_cls_token"} or named == "cls":
-        return "cls"
-    raise BadBundle(f"{source}: pools by {named or sorted(modes)}; only mean and cls are exported")
-
-
-def _max_length(source: str, config: Any, tokenizer: Any) -> int:
-    positions = int(config.max_position_embeddings)
-    if config.model_type in _OFFSET_POSITIONS:
-        positions -= int(config.pad_token_id) + 1  # their positions start after the padding index
-    wanted = (_read_json(source, "sentence_bert_config.json") or {}).get("max_seq_length") or LONGEST
-    return min(LONGEST, positions, int(wanted), int(tokenizer.model_max_length))
 
 
 def _write_tokenizer(tokenizer: Any, max_length: int, path: Path) -> None:

@@ -1,12 +1,14 @@
 """The seam between the fold, which wants vectors, and whatever embeds texts."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
+Pooling = Literal["mean", "cls"]
+"""How the vectors of a text's tokens become one: their mean, or that of the first token."""
 
 
 class Encoder(Protocol):

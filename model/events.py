@@ -74,7 +74,7 @@ class Rating(_ItemEvent, frozen=True, kw_only=True, tag="rating"):
 
 
 class Review(_ItemEvent, frozen=True, kw_only=True, tag="review"):
-    """Words about an item, stars where known."""
+    """Words about an item, stars where known; else a head judges the words, if the model has one."""
 
     text: Text
     value: Annotated[float, msgspec.Meta(ge=0, le=5)] | None = None
@@ -269,10 +269,17 @@ def decode_item(value: bytes | None) -> Item:
     return item
 
 
-def liking(event: Event) -> float:
-    """Return how much `event` speaks for its item: > 0 liking, 0 history only, < 0 rejection."""
+def liking(event: Event, positive: float | None = None) -> float:
+    """Return how much `event` speaks for its item: > 0 liking, 0 history only, < 0 rejection.
+
+    `positive` is the probability, where known, that the words of a review without a value are positive: what is at
+    least as likely as not counts from 1 (as four stars do) to 2 (as five).
+    """
     if isinstance(event, Rating):
         return event.value - 3.0 if event.value >= 4 else 0.0
-    if isinstance(event, Review) and event.value is not None:
-        return event.value - 3.0 if event.value >= 4 else 0.0
+    if isinstance(event, Review):
+        if event.value is not None:
+            return event.value - 3.0 if event.value >= 4 else 0.0
+        if positive is not None:
+            return 2 * positive if positive >= 0.5 else 0.0
     return event.weight

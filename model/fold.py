@@ -26,11 +26,13 @@ from model.events import (
     Item,
     ItemEvent,
     Recommendation,
+    Review,
     Search,
     liking,
 )
 from model.explain import Explainer
 from model.features import Features, History
+from model.heads import POSITIVE, Head
 from model.interests import topics
 from model.lists import best, diversify
 from model.outcome import Evaluation, Outcome, answered
@@ -83,8 +85,10 @@ class _Delta(msgspec.Struct, array_like=True):
 class Fold:
     """State of one partition and the step that takes it from event to event."""
 
-    def __init__(self, settings: FoldSettings, dim: int, version: str, taxonomy: Taxonomy) -> None:
-        self.settings, self.version, self.taxonomy = settings, version, taxonomy
+    def __init__(
+        self, settings: FoldSettings, dim: int, version: str, taxonomy: Taxonomy, sentiment: Head | None = None
+    ) -> None:
+        self.settings, self.version, self.taxonomy, self.sentiment = settings, version, taxonomy, sentiment
         self.catalogue = Catalogue(dim, modalities=settings.modalities)
         self.tables = Tables(self.catalogue.capacity)
         self.features = Features(self.catalogue, self.tables, settings.without)
@@ -136,13 +140,21 @@ class Fold:
             for rival in self.rivals.values():
                 rival.content.drop(self.catalogue.index[item_id], len(self.catalogue))
 
-    def adopt(self, version: str, taxonomy: Taxonomy, content: Content, words: Mapping[str, Array]) -> None:
+    def adopt(
+        self,
+        version: str,
+        taxonomy: Taxonomy,
+        content: Content,
+        words: Mapping[str, Array],
+        sentiment: Head | None,
+    ) -> None:
         """Go over to another encoder: its `content` of the items, and vectors of `words` in users' histories.
 
         Profiles hold references, so they need nothing; other words in them are embedded when they are needed. What was
-        counted and the ranker's weights stay: features mean the same, and the ranker goes on learning.
+        counted and the ranker's weights stay: features mean the same, and the ranker goes on learning. So does what
+        `sentiment` decided before: references keep their weights.
         """
-        self.version, self.taxonomy = version, taxonomy
+        self.version, self.taxonomy, self.sentiment = version, taxonomy, sentiment
         self.catalogue.adopt(content)
         self.search_vectors = {word: words[word] for word in self.search_vectors if word in words}
 
@@ -150,6 +162,22 @@ class Fold:
 
     def texts(self, event: Event) -> Sequence[str]:
         """Return the texts whose vectors `apply` needs: the event's words and those of a restored history."""
+        judged = self._judged(event)
+        return self._searched(event) if judged is None else [judged, *self._searched(event)]
+
+    def _judged(self, event: Event) -> str | None:
+        """Return the words of a review that the head is to judge, None where there is nothing to judge or no head."""
+        if self.sentiment is None or not isinstance(event, Review) or event.value is not None:
+            return None
+        return event.text
+
+    def _liking(self, event: Event, vectors: Mapping[str, Array]) -> float:
+        judged = self._judged(event)
+        if judged is None or self.sentiment is None or not (vector := vectors[judged]).any():
+            return liking(event)  # zeros are words that the encoder cannot read
+        return liking(event, self.sentiment.probability(POSITIVE, vector))
+
+    def _searched(self, event: Event) -> list[str]:
         texts = [event.text] if isinstance(event, Search) else []
         profile = self.profiles.get(event.user)
         if profile is not None:
@@ -187,7 +215,7 @@ class Fold:
             elif isinstance(event, Dismiss):
                 self._consume(profile, event)
             else:
-                evaluation = self._engage(profile, event)
+                evaluation = self._engage(profile, event, self._liking(event, vectors))
                 told = (profile.engagements - 1) % self.settings.interests_every == 0
         elif isinstance(event, Search):
             remember(profile.liked, Reference(event.id, event.at_ms, 1.0, text=event.text), profiles.LIKED)
@@ -227,7 +255,7 @@ class Fold:
 
     def _keep(self, event: Event, profile: Profile, vectors: Mapping[str, Array]) -> None:
         """Take over the vectors that an event needs; of those that it does not, the oldest make room."""
-        for text in self.texts(event):
+        for text in self._searched(event):
             self.search_vectors[text] = vectors[text]
         surplus = len(self.search_vectors) - MAX_SEARCHES
         if surplus > 0:
@@ -236,9 +264,9 @@ class Fold:
                 if text not in needed:
                     del self.search_vectors[text]
 
-    def _engage(self, profile: Profile, event: ItemEvent) -> Evaluation | None:
+    def _engage(self, profile: Profile, event: ItemEvent, weight: float) -> Evaluation | None:
         index = self.catalogue.index
-        item, weight = index[event.item], liking(event)
+        item = index[event.item]
         evaluation = None
         if weight > 0 and event.item not in profile.consumed and self.catalogue.available(item):
             evaluation = self._score_then_learn(profile, event, item)

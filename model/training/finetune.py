@@ -1,0 +1,208 @@
+"""Fine-tuning: epochs over the training part, dev after each, the best one kept, a killed run resumed."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from model.heads import Head
+from model.training.adaptation import Method, adapt, merged
+from model.training.classifier import Classifier
+from model.training.labelled import Labelled, Split
+from model.training.pretrained import PooledEncoder, Pretrained
+from model.training.scores import Scores, scored, wilson
+
+EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to fine-tune; what is None is chosen by the method, or by what it runs on."""
+
+    method: Method
+    epochs: int | None = None
+    batch: int = 32
+    """Texts a step and process."""
+    accumulate: int = 1
+    """Steps whose gradients are added up before the weights move."""
+    learning_rate: float | None = None
+    patience: int = 1
+    """Epochs without a better dev accuracy before it stops."""
+    longest: int = 128
+    """Tokens of a text; the rest is cut off."""
+    precision: str | None = None
+    """fp32, bf16 or fp16; None: what is fastest."""
+    report_to: str = "tensorboard"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the table."""
+
+    number: int
+    train_loss: float
+    dev_loss: float
+    dev: Scores
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of it."""
+
+    model: Pretrained
+    """As it is now; additions are merged."""
+    head: Head
+    epochs: list[Epoch]
+    test: Scores
+    trainable_share: float
+    precision: str
+    seconds: float
+    """Of this process; a resumed run's earlier ones are not in it."""
+    first: bool
+    """Whether this is the process that tells and writes, where several train together."""
+
+
+class Watching:
+    """What a caller wants to hear of; every method may be left as it is."""
+
+    def step(self, done: int, of: int) -> None:
+        """Hear how many steps are done; early stopping may end it before the last."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Hear how an epoch went."""
+
+
+def best_precision() -> str:
+    """Return what this machine computes fastest in: bf16 where it has instructions for it, on a GPU else fp16."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+
+
+def finetune(pretrained: Pretrained, split: Split, training: Training, work: Path, watching: Watching) -> Tuned:
+    """Train on the split's first part, stop by its second, score once on its third.
+
+    Checkpoints are in `work`, one after each epoch: called again with the same arguments, it goes on after the last.
+    """
+    began, method = time.monotonic(), training.method
+    precision = training.precision or best_precision()
+    set_seed(training.seed)  # of the head and of LoRA's additions
+    labels = split.labels
+    body = adapt(pretrained.body, method)
+    classifier = Classifier(PooledEncoder(body, pretrained.pooling), int(pretrained.config.hidden_size), len(labels))
+    trainable = sum(one.numel() for one in classifier.parameters() if one.requires_grad)
+    share = trainable / sum(one.numel() for one in classifier.parameters())
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        num_train_epochs=training.epochs or EPOCHS,
+        per_device_train_batch_size=training.batch,
+        per_device_eval_batch_size=2 * training.batch,
+        gradient_accumulation_steps=training.accumulate,
+        learning_rate=training.learning_rate or method.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=0.06,  # below 1, a share of all steps
+        weight_decay=0.01,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_accuracy",
+        greater_is_better=True,
+        report_to=training.report_to,
+        seed=training.seed,
+        use_cpu=not torch.cuda.is_available(),
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+    )
+
+    def rows(part: Sequence[Labelled]) -> list[dict[str, Any]]:
+        tokens = pretrained.tokenizer(
+            [one.text for one in part], truncation=True, max_length=min(training.longest, pretrained.max_length)
+        )
+        names = ["input_ids", "attention_mask", *(["token_type_ids"] if pretrained.takes_types else [])]
+        columns = {name: tokens[name] for name in names if name in tokens}
+        return [
+            {name: column[at] for name, column in columns.items()} | {"labels": labels.index(one.label)}
+            for at, one in enumerate(part)
+        ]
+
+    def metrics(predicted: Any) -> dict[str, float]:
+        found = _scored(predicted, len(labels))
+        return {"accuracy": found.accuracy, "precision": found.precision, "recall": found.recall, "f1": found.f1}
+
+    heard = _Heard(watching, len(split.dev))
+    trainer = Trainer(
+        model=classifier,
+        args=arguments,
+        data_collator=DataCollatorWithPadding(pretrained.tokenizer),
+        train_dataset=rows(split.train),
+        eval_dataset=rows(sorted(split.dev, key=_length)),
+        compute_metrics=metrics,
+        callbacks=[heard, EarlyStoppingCallback(early_stopping_patience=training.patience)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    test = _scored(trainer.predict(rows(sorted(split.test, key=_length))), len(labels))
+    trained = replace(pretrained, body=merged(body, method).cpu().float().eval())
+    head = classifier.cpu().head(labels)
+    seconds = time.monotonic() - began
+    return Tuned(trained, head, heard.epochs, test, share, precision, seconds, trainer.is_world_process_zero())
+
+
+def _length(one: Labelled) -> int:
+    """Sort by it, and batches hold little padding."""
+    return len(one.text)
+
+
+def _scored(predicted: Any, labels: int) -> Scores:
+    return scored(np.asarray(predicted.label_ids, np.int64), predicted.predictions.argmax(axis=1), labels)
+
+
+class _Heard(TrainerCallback):
+    """Tells on what the trainer logs; its own log is among what a checkpoint restores."""
+
+    def __init__(self, watching: Watching, dev: int) -> None:
+        self._watching, self._dev = watching, dev
+        self.epochs: list[Epoch] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._watching.step(state.global_step, state.max_steps)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._tell(state.log_history)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._tell(state.log_history)
+
+    def _tell(self, log: Sequence[dict[str, Any]]) -> None:
+        losses = [entry["loss"] for entry in log if "loss" in entry]
+        devs = [entry for entry in log if "eval_loss" in entry]
+        for number in range(len(self.epochs) + 1, min(len(losses), len(devs)) + 1):
+            found = devs[number - 1]
+            right = round(found["eval_accuracy"] * self._dev)
+            accuracy, precision, recall, f1 = (
+                float(found[f"eval_{name}"]) for name in ("accuracy", "precision", "recall", "f1")
+            )
+            dev = Scores(accuracy, precision, recall, f1, self._dev, wilson(right, self._dev))
+            self.epochs.append(Epoch(number, float(losses[number - 1]), float(found["eval_loss"]), dev))
+            self._watching.epoch(self.epochs[-1])

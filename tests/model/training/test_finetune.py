@@ -1,0 +1,131 @@
+"""Fine-tuning a tiny BERT: it learns, every method trains what it says, a killed run ends as if it had not been."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.errors import PenchantError
+from model.training.labelled import split
+from tests.model.training.conftest import texts
+
+torch = pytest.importorskip("torch")
+
+from model.training.adaptation import Method, adapt  # noqa: E402
+from model.training.finetune import Epoch, Training, Tuned, Watching, finetune  # noqa: E402
+from model.training.pretrained import PooledEncoder, load  # noqa: E402
+
+PARTS = split(texts(400), 0)
+
+
+def trained(pretrained: Any, work: Path, method: str = "full", watching: Watching | None = None, **more: Any) -> Tuned:
+    settings = {"epochs": 3, "learning_rate": 1e-2, "patience": 3, "report_to": "none", "precision": "fp32"} | more
+    return finetune(pretrained, PARTS, Training(Method.parse(method), **settings), work, watching or Watching())
+
+
+@pytest.mark.parametrize(
+    ("method", "least", "most"), [("full", 0.99, 1), ("last-1", 0.1, 0.6), ("last-0", 0, 0.01), ("lora", 0, 0.4)]
+)
+def test_every_method_trains_what_it_says(tiny: Any, tmp_path: Path, method: str, least: float, most: float) -> None:
+    before = {name: weight.clone() for name, weight in tiny.body.state_dict().items()}
+    tuned = trained(tiny, tmp_path, method)
+    assert least <= tuned.trainable_share <= most
+    after = tuned.model.body.state_dict()
+    assert after.keys() == before.keys()  # merged
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("layer.0" in name for name in moved) == (method in {"full", "lora"})
+    assert any("layer.1" in name for name in moved) == (method != "last-0")
+    assert any("embeddings" in name for name in moved) == (method == "full")
+    assert tuned.test.n == 40
+    if method == "full":
+        assert tuned.test.accuracy >= 0.9
+        assert tuned.epochs[-1].train_loss < tuned.epochs[0].train_loss
+        assert len(tuned.epochs) == 3
+
+
+def test_the_head_reads_the_vectors_that_serve(tiny: Any, tmp_path: Path) -> None:
+    tuned = trained(tiny, tmp_path)
+    encoder = PooledEncoder(tuned.model.body, tuned.model.pooling)
+    told = []
+    for one in PARTS.test:
+        tokens = tuned.model.tokenizer(one.text, return_tensors="pt")
+        with torch.inference_mode():
+            vector = encoder(tokens["input_ids"], tokens["attention_mask"])[0].numpy()
+        told.append(tuned.head.probability(one.label, vector) > 0.5)
+    assert np.mean(told) == tuned.test.accuracy
+
+
+class Killed(Exception):
+    pass
+
+
+class Killing(Watching):
+    """Stops after so many steps, as a kill would; counts steps."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.steps = at, 0
+        self.epochs: list[Epoch] = []
+
+    def step(self, done: int, of: int) -> None:
+        self.steps += 1
+        if self.steps == self.at:
+            raise Killed
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(tiny_dir: Path, tmp_path: Path) -> None:
+    whole = trained(load(str(tiny_dir)), tmp_path / "whole")
+    with pytest.raises(Killed):
+        trained(load(str(tiny_dir)), tmp_path / "killed", watching=Killing(at=15))  # ten steps an epoch
+    resumed = Killing(at=0)
+    tuned = trained(load(str(tiny_dir)), tmp_path / "killed", watching=resumed)
+    assert resumed.steps == 20
+    assert tuned.epochs == resumed.epochs == whole.epochs
+    np.testing.assert_array_equal(tuned.head.weights, whole.head.weights)
+
+
+def test_it_stops_early_and_keeps_the_best(tiny: Any, tmp_path: Path) -> None:
+    tuned = trained(tiny, tmp_path, epochs=20, patience=1)
+    assert len(tuned.epochs) < 20
+    assert not tuned.epochs[-1].dev.accuracy > max(epoch.dev.accuracy for epoch in tuned.epochs[:-1])
+
+
+def test_unknown_methods_are_refused(tiny: Any) -> None:
+    for text in ("last", "last--1", "qlora"):
+        with pytest.raises(PenchantError, match="no method"):
+            Method.parse(text)
+    with pytest.raises(PenchantError, match="has 2 layers"):
+        adapt(tiny.body, Method.parse("last-3"))
+
+
+def test_two_processes_train_together(tiny_dir: Path, tmp_path: Path) -> None:
+    data = tmp_path / "texts.jsonl"
+    data.write_text("".join(json.dumps({"text": one.text, "label": one.label}) + "\n" for one in texts(200)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "consumer.cli", "classify", str(data), "--model", str(tiny_dir), "--epochs", "2",
+               "--json", str(tmp_path / "figures.json"), "--work", str(tmp_path / "work"), "--learning-rate", "1e-2",
+               "--report-to", "none", "--out", str(tmp_path / "bundle")]  # fmt: skip
+    shared = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    both = [subprocess.Popen(command, env={**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    assert [process.wait(100) for process in both] == [0, 0]
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["n"] == 20
+    assert len(figures["epochs"]) == 2
+    assert (tmp_path / "bundle" / "heads.json").is_file()
