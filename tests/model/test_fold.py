@@ -20,11 +20,13 @@ from model.events import (
     Rating,
     Recommendation,
     Request,
+    Review,
     Search,
     encode,
 )
 from model.explain import sentence
 from model.fold import Fold, FoldSettings
+from model.heads import Head
 from model.outcome import Answer, Outcome
 from model.tables import PAIRS
 from tests.model.conftest import WordEncoder
@@ -381,3 +383,61 @@ def test_an_item_that_is_gone_is_gone_as_after_a_restart() -> None:
     )
     assert len(live_lists) > 50
     assert live_lists == back_lists
+
+
+def review(number: int, text: str, value: float | None = None) -> Review:
+    return Review(id=f"r{number}", user="u1", at_ms=1000 * number, item=f"i{number}", text=text, value=value)
+
+
+def judging(encoder: WordEncoder) -> Head:
+    """A head to which a text is positive as far as it is like "lovely", and negative as it is like "dull"."""
+    dull, lovely = encoder.encode(["dull", "lovely"])
+    return Head.of(["negative", "positive"], 8 * np.stack([dull, lovely]), np.zeros(2))
+
+
+def test_a_head_judges_reviews_without_a_value(fold: Fold, encoder: WordEncoder) -> None:
+    fold.sentiment = judging(encoder)
+    run(
+        fold,
+        encoder,
+        [review(1, "lovely"), review(2, "dull"), review(3, "dull", value=5), review(4, "lovely", value=1)],
+    )
+    profile = fold.profiles["u1"]
+    assert [r.item for r in profile.recent] == ["i4", "i3", "i2", "i1"]  # all are history
+    assert [r.item for r in profile.liked] == ["i3", "i1"]  # stars count more than words
+    assert profile.recent[2].weight == 0.0
+    assert 1.99 < profile.recent[3].weight <= 2.0
+    run(fold, encoder, [review(5, "lovely dull lovely")])
+    assert 1.0 < profile.liked[0].weight < 1.999  # in between: graded as four to five stars are
+    assert not fold.search_vectors  # words of reviews are judged, and not kept
+
+
+def test_without_a_head_words_of_reviews_are_not_read(fold: Fold, encoder: WordEncoder) -> None:
+    assert fold.texts(review(1, "dull")) == []
+    run(fold, encoder, [review(1, "dull")])
+    assert [(r.item, r.weight) for r in fold.profiles["u1"].liked] == [("i1", 1.0)]
+
+
+def test_only_what_is_to_be_judged_is_asked_for(fold: Fold, encoder: WordEncoder) -> None:
+    fold.sentiment = judging(encoder)
+    assert fold.texts(review(1, "dull")) == ["dull"]
+    assert fold.texts(review(1, "dull", value=4)) == []
+    assert fold.texts(clicks(1)[0]) == []
+
+
+def test_words_that_no_encoder_can_read_count_as_without_a_head(fold: Fold, encoder: WordEncoder) -> None:
+    fold.sentiment = judging(encoder)
+    fold.apply(review(1, "dull"), {"dull": np.zeros(encoder.dim, np.float32)})
+    assert [(r.item, r.weight) for r in fold.profiles["u1"].liked] == [("i1", 1.0)]
+
+
+def test_references_keep_what_an_earlier_head_decided(fold: Fold, encoder: WordEncoder) -> None:
+    fold.sentiment = judging(encoder)
+    run(fold, encoder, [review(1, "dull"), review(2, "lovely")])
+    before = fold.dump_user("u1")
+    negated = Head.of(["positive", "negative"], fold.sentiment.weights, fold.sentiment.bias)
+    content = fold.catalogue.content
+    fold.adopt("words-2", fold.taxonomy, content, {}, negated)
+    assert fold.dump_user("u1") == before
+    run(fold, encoder, [review(3, "dull")])
+    assert [r.item for r in fold.profiles["u1"].liked] == ["i3", "i2"]

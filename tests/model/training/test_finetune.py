@@ -25,8 +25,14 @@ PARTS = split(texts(400), 0)
 
 
 def trained(pretrained: Any, work: Path, method: str = "full", watching: Watching | None = None, **more: Any) -> Tuned:
-    settings = {"epochs": 3, "learning_rate": 1e-2, "patience": 3, "report_to": "none", "precision": "fp32"} | more
-    return finetune(pretrained, PARTS, Training(Method.parse(method), **settings), work, watching or Watching())
+    settings: dict[str, Any] = {
+        "epochs": 3,
+        "learning_rate": 1e-2,
+        "patience": 3,
+        "report_to": "none",
+        "precision": "fp32",
+    }
+    return finetune(pretrained, PARTS, Training(Method.parse(method), **settings | more), work, watching or Watching())
 
 
 @pytest.mark.parametrize(
