@@ -68,8 +68,11 @@ torture: $(STAMP) ## Kill and stop instances and broker under load, then check e
 swap-drill: $(STAMP) ## Swap models under load, bad ones among them, and check every event (JSON=file)
 	$(BIN)/python -m tests.drill $(if $(JSON),--json $(JSON)) $(ARGS)
 
-nightly: test ## Tests, the full evaluation, the torture, the benchmarks with a million events
+nightly: test ## Tests, the full evaluation, sentiment, the torture, the benchmarks with a million events
 	$(BIN)/penchant evaluate
+	$(BIN)/penchant sentiment en
+	$(BIN)/penchant sentiment en --method lora
+	$(BIN)/penchant sentiment zh
 	$(MAKE) torture MINUTES=45 ARGS=
 	$(MAKE) swap-drill ARGS=
 	$(MAKE) bench ARGS="--events 1000000 --rounds 3 $(ARGS)"

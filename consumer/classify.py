@@ -1,11 +1,15 @@
 """The commands `penchant classify` and `penchant sentiment`; their work is in `classifying`, imported when they run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from model.errors import Fatal
+
+SENTIMENT_HELP = """Do as classify does: tell positive from negative texts, by a fine-tuned BERT.
+
+Needs the extra 'train', and 'demo' without --model. For example: [bold]penchant sentiment zh --out build/zh[/]"""
 
 
 def classify(
@@ -25,11 +29,11 @@ def classify(
     accumulate: Annotated[int, typer.Option(min=1, help="Steps whose gradients are added up.")] = 1,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Else what suits the method.")] = None,
     longest: Annotated[int, typer.Option(min=3, help="Tokens of a text that are read.")] = 128,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16, fp16; else the fastest here.")] = None,
+    precision: Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="Else the fastest here.")] = None,
     report_to: Annotated[
         str, typer.Option(help="tensorboard, wandb, mlflow, ... as Transformers has it; none.")
     ] = "tensorboard",
-    work: Annotated[Path | None, typer.Option(help="For checkpoints and the log; else in the cache.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder of checkpoints and logs; else in the cache.")] = None,
     seed: Annotated[int, typer.Option(help="Of the split, the new weights and the order.")] = 0,
 ) -> None:
     """Fine-tune a BERT to tell labels of texts, and say how well it does on texts that it never saw.

@@ -46,7 +46,7 @@ class Wanted:
     name: str | None = None
     """Of the head; None: sentiment, or the file's name."""
     work: Path | None = None
-    """For checkpoints and the log; None: a folder in the cache that belongs to exactly these settings and texts."""
+    """Where each run, by its settings and texts, has a folder for checkpoints and log; None: in the cache."""
 
 
 def run(wanted: Wanted) -> None:
@@ -63,7 +63,7 @@ def run(wanted: Wanted) -> None:
         raise PenchantError(f"{wanted.out}: exists already, and bundles never change; choose another folder")
     texts = load(wanted.source)
     parts = split(texts, wanted.training.seed)
-    work = wanted.work or cache_folder() / "runs" / _digest(texts, wanted)
+    work = (wanted.work or cache_folder() / "runs") / _digest(texts, wanted)
     console.print(f"* {len(parts.train)} texts to train with, {len(parts.dev)} dev, {len(parts.test)} test; "
                   f"{parts.repeated} repeated ones left out; labels: {', '.join(parts.labels)}")  # fmt: skip
     usual = baseline(parts, by_characters=wanted.source == "zh")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from consumer.classify import classify
+from consumer import classify as classify_module
 from consumer.models import app as models_app
 from model.errors import Fatal, PenchantError
 
@@ -36,8 +36,8 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(dead_app, name="dead-letters")
 app.add_typer(models_app, name="models")
 app.add_typer(broker_app, name="broker")
-app.command("classify")(classify)
-app.command("sentiment", help="The same as classify: penchant sentiment en, penchant sentiment zh.")(classify)
+app.command("classify")(classify_module.classify)
+app.command("sentiment", help=classify_module.SENTIMENT_HELP)(classify_module.classify)
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file of settings; PENCHANT_* variables override it.")

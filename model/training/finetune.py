@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_callback import TrainerState
 
 from model.heads import Head
 from model.training.adaptation import Method, adapt, merged
@@ -27,6 +28,7 @@ from model.training.pretrained import PooledEncoder, Pretrained
 from model.training.scores import Scores, scored, wilson
 
 EPOCHS = 3
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Training:
     """Epochs without a better dev accuracy before it stops."""
     longest: int = 128
     """Tokens of a text; the rest is cut off."""
-    precision: str | None = None
-    """fp32, bf16 or fp16; None: what is fastest."""
+    precision: Precision | None = None
+    """None: what is fastest."""
     report_to: str = "tensorboard"
     seed: int = 0
 
@@ -87,7 +89,7 @@ class Watching:
         """Hear how an epoch went."""
 
 
-def best_precision() -> str:
+def best_precision() -> Precision:
     """Return what this machine computes fastest in: bf16 where it has instructions for it, on a GPU else fp16."""
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
@@ -98,6 +100,9 @@ def finetune(pretrained: Pretrained, split: Split, training: Training, work: Pat
     """Train on the split's first part, stop by its second, score once on its third.
 
     Checkpoints are in `work`, one after each epoch: called again with the same arguments, it goes on after the last.
+
+    Raises:
+        PenchantError: the model has fewer layers than the method is to train.
     """
     began, method = time.monotonic(), training.method
     precision = training.precision or best_precision()
@@ -133,6 +138,7 @@ def finetune(pretrained: Pretrained, split: Split, training: Training, work: Pat
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
+        restore_callback_states_from_checkpoint=True,  # how long early stopping has been waiting
     )
 
     def rows(part: Sequence[Labelled]) -> list[dict[str, Any]]:
@@ -161,12 +167,21 @@ def finetune(pretrained: Pretrained, split: Split, training: Training, work: Pat
         callbacks=[heard, EarlyStoppingCallback(early_stopping_patience=training.patience)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    trainer.train(resume_from_checkpoint=_whole_checkpoint(work))
     test = _scored(trainer.predict(rows(sorted(split.test, key=_length))), len(labels))
     trained = replace(pretrained, body=merged(body, method).cpu().float().eval())
     head = classifier.cpu().head(labels)
     seconds = time.monotonic() - began
     return Tuned(trained, head, heard.epochs, test, share, precision, seconds, trainer.is_world_process_zero())
+
+
+def _whole_checkpoint(work: Path) -> str | None:
+    """Return the newest checkpoint that was written to its end, which is the trainer's state; None without one."""
+    steps: dict[int, Path] = {}
+    for path in work.glob("checkpoint-*"):
+        with suppress(OSError, ValueError):
+            steps[TrainerState.load_from_json(str(path / "trainer_state.json")).global_step] = path
+    return str(steps[max(steps)]) if steps else None
 
 
 def _length(one: Labelled) -> int:

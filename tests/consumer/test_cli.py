@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ["", "serve", "rebuild", "export", "replay", "demo", "topics", "topics plan", "topics apply", "broker",
-            "broker run", "check", "doctor", "evaluate", "dead-letters", "dead-letters list",
+            "broker run", "check", "classify", "doctor", "evaluate", "dead-letters", "dead-letters list",
             "dead-letters replay", "models", "models list", "models show", "models diff", "models publish",
-            "models promote", "models rollback", "models verify", "models prune", "models judge"]  # fmt: skip
+            "models promote", "models rollback", "models verify", "models prune", "models judge",
+            "sentiment"]  # fmt: skip
 GROUPS = ["", "topics", "broker", "dead-letters", "models"]
 
 

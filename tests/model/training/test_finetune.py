@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from export.bundle import Bundle
+from export.encoder import OnnxEncoder
 from model.errors import PenchantError
 from model.training.labelled import split
 from tests.model.training.conftest import texts
@@ -91,6 +93,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(tiny_dir: Path, tmp_path: Path) 
     whole = trained(load(str(tiny_dir)), tmp_path / "whole")
     with pytest.raises(Killed):
         trained(load(str(tiny_dir)), tmp_path / "killed", watching=Killing(at=15))  # ten steps an epoch
+    (tmp_path / "killed" / "checkpoint-20").mkdir()  # killed while it was written
     resumed = Killing(at=0)
     tuned = trained(load(str(tiny_dir)), tmp_path / "killed", watching=resumed)
     assert resumed.steps == 20
@@ -112,7 +115,7 @@ def test_unknown_methods_are_refused(tiny: Any) -> None:
         adapt(tiny.body, Method.parse("last-3"))
 
 
-def test_two_processes_train_together(tiny_dir: Path, tmp_path: Path) -> None:
+def test_two_processes_train_together_and_export_what_they_measured(tiny_dir: Path, tmp_path: Path) -> None:
     data = tmp_path / "texts.jsonl"
     data.write_text("".join(json.dumps({"text": one.text, "label": one.label}) + "\n" for one in texts(200)))
     with socket.socket() as free:
@@ -134,4 +137,8 @@ def test_two_processes_train_together(tiny_dir: Path, tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["n"] == 20
     assert len(figures["epochs"]) == 2
-    assert (tmp_path / "bundle" / "heads.json").is_file()
+    assert not list((tmp_path / "work").glob("*/checkpoint-*"))
+    bundle = Bundle.open(tmp_path / "bundle")
+    head, test = bundle.heads()["texts"], split(texts(200), 0).test
+    told = head.probabilities(OnnxEncoder(bundle, "cpu").encode([one.text for one in test])).argmax(axis=1)
+    assert np.mean([head.labels[at] == one.label for at, one in zip(told, test, strict=True)]) == figures["accuracy"]
