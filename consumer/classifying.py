@@ -28,8 +28,8 @@ from model.training.pretrained import load as load_pretrained
 from model.training.scores import Scores
 from model.training.scratch import SCRATCH, from_scratch
 
-SCRATCH_EPOCHS = 8
-SCRATCH_LEARNING_RATE = 5e-4
+SCRATCH_EPOCHS = 4
+SCRATCH_LEARNING_RATE = 1e-3
 """Larger than what is pretrained bears."""
 
 
