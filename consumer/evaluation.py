@@ -16,6 +16,7 @@ from export.encoder import OnnxEncoder
 from model.evaluate import RANKERS, Difference, Measured, difference, judge_apart, prepare, report, shuffled
 from model.events import Event, Item
 from model.fold import FoldSettings
+from model.heads import SENTIMENT
 
 Report = dict[str, dict[str, Measured]]
 
@@ -46,13 +47,14 @@ def evaluate(items: Sequence[Item], events: Sequence[Event], run: Run) -> None:
         Fatal: `without` names no feature.
     """
     console = Console(stderr=True)
-    encoder = OnnxEncoder(Bundle.open(run.bundle or shipped_bundle(console)))
+    bundle = Bundle.open(run.bundle or shipped_bundle(console))
+    encoder, sentiment = OnnxEncoder(bundle), bundle.heads().get(SENTIMENT)
     seed = run.seed if run.ties is None else run.ties
     settings = [FoldSettings(seed=seed)]
     if run.without:
         settings.append(FoldSettings(seed=seed, without=run.without))
     with console.status(f"embedding {len(items)} items"):
-        folds = [[prepare(items, encoder, each) for _ in range(run.partitions)] for each in settings]
+        folds = [[prepare(items, encoder, each, sentiment) for _ in range(run.partitions)] for each in settings]
     places = Places(run.partitions)
     if run.shuffle_labels:
         events = shuffled(events, run.seed)

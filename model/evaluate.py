@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from model.encoding import Encoder
 from model.events import Event, Item
 from model.fold import Fold, FoldSettings
+from model.heads import Head
 from model.outcome import Evaluation
 from model.taxonomy import Taxonomy
 
@@ -50,9 +51,9 @@ class Judged(msgspec.Struct, frozen=True):
     evaluation: Evaluation
 
 
-def prepare(items: Sequence[Item], encoder: Encoder, settings: FoldSettings) -> Fold:
+def prepare(items: Sequence[Item], encoder: Encoder, settings: FoldSettings, sentiment: Head | None = None) -> Fold:
     """Return a fold that knows the items and nothing else."""
-    fold = Fold(settings, encoder.dim, encoder.version, Taxonomy(Taxonomy.read(), encoder))
+    fold = Fold(settings, encoder.dim, encoder.version, Taxonomy(Taxonomy.read(), encoder), sentiment)
     for item, vector in zip(items, encoder.encode([item.content() for item in items]), strict=True):
         fold.put_item(item, vector)
     return fold

@@ -74,7 +74,7 @@ class Rating(_ItemEvent, frozen=True, kw_only=True, tag="rating"):
 
 
 class Review(_ItemEvent, frozen=True, kw_only=True, tag="review"):
-    """Words about an item, stars where known; else a head judges the words, if the model has one."""
+    """Words about an item, stars where known."""
 
     text: Text
     value: Annotated[float, msgspec.Meta(ge=0, le=5)] | None = None
