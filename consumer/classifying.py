@@ -71,7 +71,7 @@ def run(wanted: Wanted) -> None:
     if pretrained.source == SCRATCH:
         training = replace(training, epochs=training.epochs or SCRATCH_EPOCHS,
                            learning_rate=training.learning_rate or SCRATCH_LEARNING_RATE)  # fmt: skip
-    console.print(f"* {training.method} of {pretrained.source}; checkpoints and log: {work}")
+    console.print(f"* {training.method} of {pretrained.source}; checkpoints and log: {work}", soft_wrap=True)
     with _watching(console) as watching:
         tuned = finetune(pretrained, parts, training, work, watching)
     if not tuned.first:

@@ -42,6 +42,11 @@ class Method:
         return f"last-{self.layers}" if self.kind == "last" else self.kind
 
     @property
+    def epochs(self) -> int:
+        """So many at most: what is trained in part learns more slowly."""
+        return 3 if self.kind == "full" else 5
+
+    @property
     def learning_rate(self) -> float:
         """What suits a small encoder: the less is trained, the larger the steps."""
         if self.kind == "last" and self.layers == 0:

@@ -27,7 +27,6 @@ from model.training.labelled import Labelled, Split
 from model.training.pretrained import PooledEncoder, Pretrained
 from model.training.scores import Scores, scored, wilson
 
-EPOCHS = 3
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -114,7 +113,7 @@ def finetune(pretrained: Pretrained, split: Split, training: Training, work: Pat
     share = trainable / sum(one.numel() for one in classifier.parameters())
     arguments = TrainingArguments(
         output_dir=str(work),
-        num_train_epochs=training.epochs or EPOCHS,
+        num_train_epochs=training.epochs or method.epochs,
         per_device_train_batch_size=training.batch,
         per_device_eval_batch_size=2 * training.batch,
         gradient_accumulation_steps=training.accumulate,

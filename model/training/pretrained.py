@@ -1,6 +1,7 @@
 """A pretrained encoder of the BERT family: loaded from its folder, pooled as it was trained to be, saved again."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,15 @@ FAMILY = frozenset({"bert", "camembert", "distilbert", "electra", "mpnet", "robe
 _OFFSET_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 _NO_POOLER = frozenset({"distilbert", "electra"})
 _MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """Say whether a report of loaded weights names any that are missing; left over are the heads of other tasks."""
+    said = record.getMessage()
+    return "LOAD REPORT" not in said or "MISSING" in said or "MISMATCH" in said
+
+
+logging.getLogger("transformers.modeling_utils").addFilter(_matters)
 
 
 class PooledEncoder(torch.nn.Module):
