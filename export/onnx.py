@@ -62,7 +62,9 @@ def export_model(
 ) -> Bundle:
     """Export a Hugging Face folder (or hub id) of the BERT family into a new bundle at ``out``.
 
-    ``items`` are the texts of a catalogue, whose vectors go into the bundle; ``told`` hears how many are embedded.
+    ``items`` are the texts of a catalogue and of topics, whose vectors go into the bundle; ``told`` hears how many are
+    embedded.
+
     Raises BadBundle where it is no such model, where the graph differs from it by more than 1e-4, or where ``out``
     exists or cannot be written.
     """
