@@ -11,7 +11,7 @@ from typing import TextIO, cast
 
 import structlog
 
-from consumer import watchdog
+from consumer import collector, watchdog
 from consumer.embedding import Model
 from consumer.failed import Failed
 from consumer.follower import Follower, begin, cache
@@ -61,6 +61,7 @@ def run(settings: Settings) -> int:
 
             signal.signal(signal.SIGTERM, finish)
             signal.signal(signal.SIGINT, finish)
+            collector.spare_the_old()
             watchdog.watch(health)
             if registry is not None:
                 follower = Follower(settings, registry, loop.serving, metrics, failed)
