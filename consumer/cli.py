@@ -91,10 +91,13 @@ def export(
     items: Annotated[
         str | None, typer.Option(help="Embed these, too: ml-100k, zh, a JSONL of items, or a folder of items.jsonl.")
     ] = None,
+    taxonomy: Annotated[
+        Path | None, typer.Option(help="With --items: the topics that serve is told by its setting, if any.")
+    ] = None,
 ) -> None:
     """Turn a BERT-family model into a bundle that serve loads: ONNX, tokenizer, self-test, checksums.
 
-    With --items, the catalogue's vectors are in it, so that serve has to embed only what is newer.
+    With --items, the vectors of catalogue and topics are in it, so that serve has to embed only what is newer.
 
     Needs the extra 'train' (PyTorch), which serve does not, and downloads nothing.
 
@@ -109,9 +112,11 @@ def export(
         export_model(model_dir, out)
     else:
         from consumer.models import items_texts, progress
+        from model.taxonomy import Taxonomy
 
+        topics = [text for topic in Taxonomy.read(taxonomy) for text in topic.descriptions]
         with progress("embedding items") as told:
-            export_model(model_dir, out, items_texts(items), told)
+            export_model(model_dir, out, [*items_texts(items), *topics], told)
     typer.echo(f"Exported to {out}. Next: PENCHANT_BUNDLE={out} penchant serve")
 
 

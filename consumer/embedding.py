@@ -15,6 +15,8 @@ from model.heads import SENTIMENT, Head
 from model.taxonomy import Taxonomy
 
 _PROBES = itertools.count()
+Brought = Callable[[Sequence[str]], Mapping[str, Vectors]]
+"""Returns vectors of those texts that a bundle brings along."""
 
 
 class EncoderFails(Fatal):
@@ -26,7 +28,7 @@ class Model(NamedTuple):
 
     encoder: Encoder
     taxonomy: Taxonomy
-    brought: Callable[[Sequence[str]], Mapping[str, Vectors]] = lambda _: {}
+    brought: Brought = lambda _: {}
     """Returns vectors of those texts that the bundle brings along."""
     sentiment: Head | None = None
     """Judges reviews without a value."""
@@ -35,17 +37,15 @@ class Model(NamedTuple):
     def load(bundle: Bundle, settings: Settings) -> "Model":
         """Return a bundle's model, self-tested on this machine; raises `BadBundle`, `Fatal` (the taxonomy's file)."""
         encoder, items, topics = OnnxEncoder(bundle), bundle.items(), Taxonomy.read(settings.taxonomy)
+        brought = (lambda _: {}) if items is None else items.find
         try:
-            taxonomy = Taxonomy(topics, encoder)
+            taxonomy = Taxonomy(topics, _Helped(encoder, brought))
         except Exception as error:  # ONNX Runtime raises dozens of kinds without a common base
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise BadBundle(f"{bundle.path}: cannot embed the topics ({said}); {ADVICE}") from error
         if not np.isfinite(taxonomy.vectors).all():  # the self-test need not have their words
             raise BadBundle(f"{bundle.path}: not a number in the vectors of the topics; {ADVICE}")
-        sentiment = bundle.heads().get(SENTIMENT)
-        if items is None:
-            return Model(encoder, taxonomy, sentiment=sentiment)
-        return Model(encoder, taxonomy, items.find, sentiment)
+        return Model(encoder, taxonomy, brought, bundle.heads().get(SENTIMENT))
 
     @property
     def version(self) -> str:
@@ -57,6 +57,21 @@ class Model(NamedTuple):
         found = {text: vector for text, vector in self.brought(texts).items() if np.isfinite(vector).all()}
         fresh, failed = embed(self.encoder, [text for text in texts if text not in found])
         return found | fresh, failed
+
+
+class _Helped:
+    """An encoder that computes only what the bundle does not bring along."""
+
+    def __init__(self, encoder: Encoder, brought: Brought) -> None:
+        self._encoder, self._brought = encoder, brought
+        self.dim, self.version = encoder.dim, encoder.version
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors, float32, shape (len(texts), dim)."""
+        found = dict(self._brought(texts))
+        missing = [text for text in texts if text not in found]
+        found |= zip(missing, self._encoder.encode(missing), strict=True)
+        return np.stack([found[text] for text in texts])
 
 
 def embed(encoder: Encoder, texts: Sequence[str]) -> tuple[dict[str, Vectors], dict[str, str]]:

@@ -8,12 +8,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 
 import structlog
 
 from consumer.datasets import cache_folder
 from consumer.embedding import Model
+from consumer.failed import Failed
+from consumer.http import Health
 from consumer.metrics import Metrics
 from consumer.serving import Serving
 from consumer.settings import Settings
@@ -21,6 +24,7 @@ from export.registry import Registry
 from model.errors import BadBundle, DependencyAway, PenchantError
 
 log = structlog.get_logger("penchant.follower")
+AWAY = "the registry is away"
 
 
 class Follower:
@@ -32,15 +36,17 @@ class Follower:
         registry: Registry,
         serving: Serving,
         metrics: Metrics,
+        failed: Failed,
     ) -> None:
         self._settings, self._registry, self._serving, self._metrics = settings, registry, serving, metrics
+        self._failed = failed
         self._newest = serving.model.version
         """What serves now or will after the loop's next turn."""
         self._apprentice: Model | None = None
         self._apprentice_refused = False
         self._seen = 0
         """Number of the newest pointer that was dealt with."""
-        self._cache = _cache(settings)
+        self._cache = cache(settings)
         self._away = False
         self._loaded = False
         """Whether a model was loaded since the last look."""
@@ -73,13 +79,15 @@ class Follower:
         self._teach()
         if pointer is None or pointer.number <= self._seen:
             return
-        if pointer.version != self._newest:
+        if pointer.version != self._newest and (why := self._failed.why(pointer.version, pointer.number)):
+            log.warning("model not tried; the one that serves stays", model=pointer.version, why=why)
+        elif pointer.version != self._newest:
             stage = "files"
             try:
                 bundle = self._registry.fetch(pointer.version, self._cache)
                 stage = "self_test"
                 model = Model.load(bundle, self._settings)
-                stage = "catalogue"
+                stage, self._failed.pointer = "catalogue", pointer.number
                 self._serving.prepare(model, self._progress)
             except BadBundle as error:
                 self._metrics.refused.labels(stage).inc()
@@ -122,32 +130,39 @@ class Follower:
                 log.error("the registry could not be followed; trying again", why=f"{type(error).__name__}: {error}")
 
 
-def begin(registry: Registry, settings: Settings, metrics: Metrics) -> Model:
+def begin(registry: Registry, settings: Settings, metrics: Metrics, health: Health, failed: Failed) -> Model:
     """Return the model to begin with: the current one, or, where that cannot serve, the newest before it that can.
 
-    Waits for a registry that is away.
+    Waits for a registry that is away, alive and not ready.
 
     Raises:
         BadBundle: none can serve, or none was ever promoted.
     """
     while True:
+        metrics.heartbeat.set(time.time())
         try:
-            versions = list(dict.fromkeys(pointer.version for pointer in reversed(registry.history())))
+            # By version the newest pointer, the newest first.
+            pointers = {pointer.version: pointer.number for pointer in registry.history()}
             refused: BadBundle | None = None
-            for version in versions:
+            for version, number in sorted(pointers.items(), key=itemgetter(1), reverse=True):
                 try:
-                    return Model.load(registry.fetch(version, _cache(settings)), settings)
+                    if why := failed.why(version, number):
+                        raise BadBundle(why)
+                    return Model.load(registry.fetch(version, cache(settings)), settings)
                 except BadBundle as error:
                     refused = refused or error
                     metrics.refused.labels("start").inc()
                     log.error("model refused; trying the one before", model=version, why=str(error))
             raise refused or BadBundle(f"{registry.url} has no current model: penchant models publish, then promote")
         except DependencyAway as away:
-            log.warning("the registry is away; waiting", why=str(away))
+            if health.reason != AWAY:
+                log.warning("the registry is away; waiting", why=str(away))
+            health.say(False, AWAY)
             time.sleep(settings.follow_seconds)
 
 
-def _cache(settings: Settings) -> Path:
+def cache(settings: Settings) -> Path:
+    """Return the folder for what this machine keeps of a registry."""
     return cache_folder() / "models" / settings.app_id
 
 

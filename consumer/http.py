@@ -14,7 +14,8 @@ class Health:
     """What the loop says of itself; written by the loop, read by the server."""
 
     def __init__(self) -> None:
-        self.turned_at = time.monotonic()
+        self.turned_at: float | None = None
+        """None: the loop has not begun; what comes before it (a registry that is away, a download) may take long."""
         self.ready = False
         self.reason = "starting"
 
@@ -28,8 +29,8 @@ class Health:
 
     @property
     def alive(self) -> bool:
-        """Whether the loop turned lately; says nothing of the broker."""
-        return time.monotonic() - self.turned_at < STUCK_SECONDS
+        """Whether the loop turned lately, or has not begun; says nothing of the broker."""
+        return self.turned_at is None or time.monotonic() - self.turned_at < STUCK_SECONDS
 
 
 class Server:

@@ -19,7 +19,7 @@ from consumer.metrics import Metrics
 from consumer.partitions import Partitions
 from consumer.predecessor import Predecessor
 from consumer.reach import Reach
-from consumer.serving import Serving
+from consumer.serving import OnFailure, Serving
 from consumer.settings import Settings
 from consumer.state import PartitionState
 from consumer.transaction import Aborted, Produce, Rebalanced, Transactions
@@ -38,7 +38,13 @@ class Loop:
     """Reads events until told to stop; owns the partitions' states."""
 
     def __init__(
-        self, settings: Settings, model: Model, new_fold: Callable[[Model], Fold], metrics: Metrics, health: Health
+        self,
+        settings: Settings,
+        model: Model,
+        new_fold: Callable[[Model], Fold],
+        metrics: Metrics,
+        health: Health,
+        on_failure: OnFailure = lambda version, why: None,
     ) -> None:
         self.settings, self.metrics, self.health = settings, metrics, health
         self.states: dict[int, PartitionState] = {}
@@ -51,7 +57,7 @@ class Loop:
         self._consumer: Consumer = kafka.group_consumer(settings, on_error)
         self._foreign = Foreign(settings, on_error)
         self.items = items = Items(settings, model, on_error, beat)
-        self.serving = Serving(settings, model, items, states, metrics, beat)
+        self.serving = Serving(settings, model, items, states, metrics, beat, on_failure)
         self.partitions = Partitions(
             settings, self._consumer, states, items, self.serving, self._foreign, new_fold, metrics, on_error
         )

@@ -1,4 +1,4 @@
-"""`penchant serve`: the process around the loop: logs, signals, the encoder, the little web server."""
+"""`penchant serve`: the process around the loop: logs, signals, the little web server, the encoder."""
 
 import logging
 import os
@@ -11,9 +11,10 @@ from typing import TextIO, cast
 
 import structlog
 
-from consumer import watchdog
+from consumer import collector, watchdog
 from consumer.embedding import Model
-from consumer.follower import Follower, begin
+from consumer.failed import Failed
+from consumer.follower import Follower, begin, cache
 from consumer.http import Health, Server
 from consumer.loop import Loop
 from consumer.metrics import Metrics
@@ -29,40 +30,41 @@ log = structlog.get_logger("penchant")
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, which finish the batch and commit; return the exit status."""
     set_up_logs()
+    # Until there is a loop that can finish, there is nothing to finish. Not the default: to a container's first process
+    # SIGTERM does nothing by default.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    metrics, health = Metrics(), Health()
+    metrics.build.info({"version": version("penchant")})
     try:
-        registry = None if settings.registry is None else Registry.open(settings.registry)
-        metrics, health = Metrics(), Health()
-        if registry is None:
-            model = Model.load(Bundle.open(settings.bundle), settings)
-        else:
-            model = begin(registry, settings, metrics)
-        metrics.serves(model.encoder)
-        metrics.build.info({"version": version("penchant")})
-        folding = fold_settings(settings)
-
-        def new_fold(model: Model) -> Fold:
-            return Fold(folding, model.encoder.dim, model.encoder.version, model.taxonomy, model.sentiment)
-
-        loop = Loop(settings, model, new_fold, metrics, health)
-        del model  # once another one serves, nobody else must hold it
-
-        def finish(signum: int, _frame: FrameType | None) -> None:
-            log.info("finishing", signal=signal.Signals(signum).name)
-            loop.stop.set()
-
-        signal.signal(signal.SIGTERM, finish)
-        signal.signal(signal.SIGINT, finish)
-        try:
-            server = Server(settings.http_host, settings.http_port, metrics.registry, health)
-        except OSError as error:
-            raise Fatal(
-                f"cannot listen on {settings.http_host}:{settings.http_port} ({error.strerror}); set PENCHANT_HTTP_PORT"
-            ) from None
-        watchdog.watch(health)
         with ExitStack() as around:
-            around.enter_context(server)
+            server = around.enter_context(_listening(settings, metrics, health))  # first: what comes now may take long
+            registry = None if settings.registry is None else Registry.open(settings.registry)
+            failed = Failed(cache(settings))
+            if registry is None:
+                model = Model.load(Bundle.open(settings.bundle), settings)
+            else:
+                model = begin(registry, settings, metrics, health, failed)
+            health.say(False, "starting")
+            metrics.serves(model.encoder)
+            folding = fold_settings(settings)
+
+            def new_fold(model: Model) -> Fold:
+                return Fold(folding, model.encoder.dim, model.encoder.version, model.taxonomy, model.sentiment)
+
+            loop = Loop(settings, model, new_fold, metrics, health, failed.note)
+            del model  # once another one serves, nobody else must hold it
+
+            def finish(signum: int, _frame: FrameType | None) -> None:
+                log.info("finishing", signal=signal.Signals(signum).name)
+                loop.stop.set()
+
+            signal.signal(signal.SIGTERM, finish)
+            signal.signal(signal.SIGINT, finish)
+            collector.spare_the_old()
+            watchdog.watch(health)
             if registry is not None:
-                follower = Follower(settings, registry, loop.serving, metrics)
+                follower = Follower(settings, registry, loop.serving, metrics, failed)
                 follower.start()
                 around.callback(follower.close)
             log.info("serving", app_id=settings.app_id, model=loop.serving.model.version, http=server.port)
@@ -75,6 +77,15 @@ def run(settings: Settings) -> int:
         return 1
     log.info("stopped")
     return 0
+
+
+def _listening(settings: Settings, metrics: Metrics, health: Health) -> Server:
+    try:
+        return Server(settings.http_host, settings.http_port, metrics.registry, health)
+    except OSError as error:
+        raise Fatal(
+            f"cannot listen on {settings.http_host}:{settings.http_port} ({error.strerror}); set PENCHANT_HTTP_PORT"
+        ) from None
 
 
 def fold_settings(settings: Settings) -> FoldSettings:

@@ -16,6 +16,8 @@ from consumer.swap import Prepared, Progress, adopt, compare, prepare
 from model.fold import Fold
 
 log = structlog.get_logger("penchant.serving")
+OnFailure = Callable[[str, str], None]
+"""Told the version of a model that failed while it served, and why."""
 BEFORE, APPRENTICE = "before", "apprentice"
 """Roles of models that rank and do not serve."""
 
@@ -31,8 +33,10 @@ class Serving:
         states: Mapping[int, PartitionState],
         metrics: Metrics,
         beat: Callable[[], None],
+        on_failure: OnFailure,
     ) -> None:
         self._settings, self._items, self._states, self._metrics, self._beat = settings, items, states, metrics, beat
+        self._on_failure = on_failure
         self.model = model
         self.texts = self._texts_of(model)
         self._failed: set[str] = set()
@@ -95,6 +99,7 @@ class Serving:
             return False
         log.error("the model fails; back to the one before", model=self.model.version, before=model.version, why=why)
         self._metrics.refused.labels("serving").inc()
+        self._on_failure(self.model.version, why)
         self._swap(prepare(model, self._items.known(), self._folds(), lambda done, of: self._beat()), probation=False)
         return True
 

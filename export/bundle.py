@@ -19,6 +19,9 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 SELFTEST = "selftest.json"
 ADVICE = "run: penchant export MODEL_DIR OUT"
+_BLOCK_BYTES = 4 << 20
+"""Read and hashed at once. Between two blocks a thread asks for the interpreter, and whoever has it waits until that
+thread runs: with a low priority beside a stream that is long, so few and large ones."""
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +51,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     selftest: str = SELFTEST
     tokenizer: str = TOKENIZER
     items: int = 0
-    """How many texts of a catalogue have their vectors in it."""
+    """How many texts (of a catalogue, of topics) have their vectors in it."""
 
 
 class _FormatOnly(msgspec.Struct):
@@ -165,8 +168,11 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
 
 def file_sha256(path: Path) -> str:
     """Return the hex sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            digest.update(block[:count])
+    return digest.hexdigest()
 
 
 def content_version(sha256: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The catalogue's vectors in a bundle: embedded once by the export, found by text, not paid for at every start."""
+"""Vectors of items and topics in a bundle: embedded once by the export, found by text, not paid for at every start."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -151,12 +152,21 @@ class OnnxEncoder:
 
 def _load_tokenizer(bundle: Bundle) -> tuple[Tokenizer, int]:
     try:
-        tokenizer = Tokenizer.from_file(str(bundle.tokenizer_path))
+        return _tokenizer(bundle.tokenizer_path.read_bytes(), bundle.manifest.max_length)
     except Exception as error:  # the Rust side raises bare Exception
         raise BadBundle(f"{bundle.path}: unreadable tokenizer ({error}); {ADVICE}") from error
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(said: bytes, max_length: int) -> tuple[Tokenizer, int]:
+    """Return the tokenizer in a file's bytes, and its padding id; a version that was tuned has that of its parent.
+
+    Making one stops every thread of Python for longer than all else that a new model takes.
+    """
+    tokenizer = Tokenizer.from_buffer(said)
     pad_id = int(tokenizer.padding["pad_id"]) if tokenizer.padding else 0
     tokenizer.no_padding()
-    tokenizer.enable_truncation(bundle.manifest.max_length)
+    tokenizer.enable_truncation(max_length)
     return tokenizer, pad_id
 
 

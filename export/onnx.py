@@ -42,9 +42,11 @@ def export_model(
 ) -> Bundle:
     """Export a Hugging Face folder (or hub id) of the BERT family into a new bundle at ``out``.
 
-    ``items`` are the texts of a catalogue, whose vectors go into the bundle; ``told`` hears how many are embedded.
-    ``heads`` by name read the model's vectors, and go along. Raises BadBundle where it is no such model, where the
-    graph differs from it by more than 1e-4, where a head does not fit, or where ``out`` exists or cannot be written.
+    ``items`` are the texts of a catalogue and of topics, whose vectors go into the bundle; ``told`` hears how many are
+    embedded. ``heads`` by name read the model's vectors, and go along.
+
+    Raises BadBundle where it is no such model, where the graph differs from it by more than 1e-4, where a head does not
+    fit, or where ``out`` exists or cannot be written.
     """
     source = str(model_dir)
     model = load(source)

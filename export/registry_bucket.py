@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -106,14 +107,16 @@ class Bucket:
                 (folder / MANIFEST).write_bytes(raw)
                 for name in manifest.sha256:
                     self._download(f"{self._models}/{version}/{name}", folder / name)
-                Bundle.open(folder)
-                with contextlib.suppress(FileExistsError):  # somebody else fetched it just now
+                bundle = Bundle.open(folder)
+                try:
                     durable.rename(folder, target)
+                except FileExistsError:  # somebody else fetched it just now
+                    return Bundle.open(target)
         except OSError as error:
             raise BadBundle(
                 f"{cache}: cannot keep {version} there ({error.strerror or error}); free space, or give another folder"
             ) from error
-        return Bundle.open(target)
+        return replace(bundle, path=target)
 
     def hide(self, version: str) -> Callable[[], None]:
         """Make a version invisible at once; what is returned makes it visible again."""

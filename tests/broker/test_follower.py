@@ -89,3 +89,44 @@ def test_a_registry_without_a_current_model(bootstrap: str, shipped: Path, tmp_p
     with Serve(settings, shipped, tmp_path) as serve:
         assert serve.process.wait(60) == 1
         assert "penchant models" in serve.said("error")[0]
+
+
+@pytest.mark.timeout(180)
+def test_a_registry_that_comes_later(bootstrap: str, shipped: Path, tmp_path: Path) -> None:
+    """Kubernetes would end a process that does not say that it lives, again and again."""
+    there = Registry.open(str(tmp_path / "there"))
+    there.promote(there.publish(shipped), None)
+    (tmp_path / "registry").touch()  # a folder that cannot be read
+    changed = {"registry": str(tmp_path / "registry"), "follow_seconds": 0.2}
+    settings, sent = prepare(bootstrap).model_copy(update=changed), events(30)
+    with Serve(settings, shipped, tmp_path) as serve:
+        waits(serve)
+        (tmp_path / "registry").unlink()
+        (tmp_path / "there").rename(tmp_path / "registry")
+        send(settings, settings.events_topic, sent)
+        wait_for(serve.is_ready, "it does not begin")
+        wait_for(lambda: len(lists(settings)) == 30, "no lists")
+        assert serve.said("warning") == ["the registry is away; waiting"]
+        assert serve.end() == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_bucket_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, shipped: Path, tmp_path: Path) -> None:
+    said = {"ENDPOINT_URL_S3": "http://127.0.0.1:1", "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}
+    for name, value in (said | {"DEFAULT_REGION": "us-east-1"}).items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    settings = Settings(registry="s3://bucket/models", bootstrap="127.0.0.1:1", follow_seconds=0.2)
+    with Serve(settings, shipped, tmp_path) as serve:
+        waits(serve)
+        assert serve.end() == 0  # and does not have to be killed
+
+
+def waits(serve: Serve) -> None:
+    """Hold what a process that waits for its registry says of itself against what it should."""
+    name = "penchant_loop_heartbeat_timestamp_seconds"
+    wait_for(lambda: serve.get("/readyz") == (503, "the registry is away\n"), "it does not say why it is not ready")
+    assert serve.get("/healthz")[0] == 200
+    seen = serve.value(name)
+    assert seen > 0
+    wait_for(lambda: serve.value(name) > seen, "no heartbeat")
+    assert serve.get("/metrics")[0] == 200

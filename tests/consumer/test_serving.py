@@ -49,7 +49,11 @@ class World:
         model = Model(ENCODER, TAXONOMY)
         settings = Settings(probation_share=1.0)
         self.metrics = Metrics()
-        self.serving = Serving(settings, model, self.items, states, self.metrics, lambda: None)
+        self.failed: list[tuple[str, str]] = []
+        self.serving = Serving(settings, model, self.items, states, self.metrics, lambda: None, self.note)
+
+    def note(self, version: str, why: str) -> None:
+        self.failed.append((version, why))
 
     def put(self, item: Item) -> None:
         vector = ENCODER.encode([item.content()])[0]
@@ -92,6 +96,38 @@ def test_an_apprentice_that_breaks_harms_nobody(by: str) -> None:
     world.serving.teach(Model(encoder, TAXONOMY), nothing)
     world.serving.turn()
     assert world.fold.rivals == {}  # and is not tried again
+
+
+def test_whoever_falls_back_tells_which_model_failed() -> None:
+    world = World()
+    assert not world.serving.fall_back("no numbers")  # there is none before it
+    world.serving.prepare(Model(Other(), TAXONOMY), nothing)
+    world.serving.turn()
+    assert not world.failed
+    assert world.serving.fall_back("no numbers")
+    assert world.failed == [("other", "no numbers")]
+    assert world.serving.model.version == ENCODER.version
+
+
+class Counting(WordEncoder):
+    """Passes its self-test, and notes what it is asked."""
+
+    def __init__(self, _bundle: object) -> None:
+        self.asked: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        self.asked += texts
+        return super().encode(texts)
+
+
+def test_topics_that_the_bundle_brings_are_not_embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("consumer.embedding.OnnxEncoder", Counting)
+    texts = [text for topic in Taxonomy.read() for text in topic.descriptions]
+    catalogue.write(tmp_path, texts[1:], ENCODER.encode, nothing)
+    brought = catalogue.read(tmp_path, ENCODER.dim)
+    model = Model.load(cast(Bundle, SimpleNamespace(path="b", items=lambda: brought)), Settings())
+    assert cast(Counting, model.encoder).asked == texts[:1]
+    np.testing.assert_allclose(model.taxonomy.vectors, TAXONOMY.vectors, atol=1e-6)
 
 
 def test_a_restore_across_a_swap_puts_no_item_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """`make swap-drill`: models go live under load, good ones and bad ones; does anything stop, or get lost?
 
 A Kafka of its own, one `penchant serve` that follows a registry, real ratings at half of what it can do. Then good
-models are promoted in turn, bad ones of every kind between them, and at the end every event's list is looked for.
+models are promoted in turn, bad ones of every kind between them; new items come, and are searched for. At the end every
+event's list is looked for.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from consumer.state import read_position
 from model.events import Interests, decode_event
 from tests.torture.checker import Account, Letter, Mark
 from tests.torture.load import sent
-from tests.torture.reading import lists, messages, place
+from tests.torture.reading import lists, messages, place, searched
 
 SECONDS = 30.0
 
@@ -39,7 +39,7 @@ def events(settings: Settings) -> Events:
 
 
 def account(settings: Settings, ends: dict[int, int]) -> Account:
-    """Return what the checker compares, but for the restored state, and for interests: no search was sent."""
+    """Return what the checker compares, but for the restored state."""
     consumer = Consumer({"bootstrap.servers": settings.bootstrap, "group.id": settings.app_id})
     asked = [TopicPartition(settings.events_topic, partition) for partition in sorted(ends)]
     try:
@@ -48,11 +48,11 @@ def account(settings: Settings, ends: dict[int, int]) -> Account:
         consumer.close()
     letter = msgspec.json.Decoder(_Letter)
     buried = [letter.decode(message.value() or b"") for message in messages(settings, settings.dead_letters_topic)]
+    came = [
+        sent(*place(message), decode_event(message.value())) for message in messages(settings, settings.events_topic)
+    ]
     return Account(
-        sent=[
-            sent(*place(message), decode_event(message.value()))
-            for message in messages(settings, settings.events_topic)
-        ],
+        sent=came,
         lists=lists(settings),
         letters=[Letter(one.partition, one.offset) for one in buried],
         marks=[
@@ -63,6 +63,7 @@ def account(settings: Settings, ends: dict[int, int]) -> Account:
         ],
         ends=ends,
         group=group,
+        interests=searched(settings, {str(one.at_ms) for one in came if len(one.due) > 1}),
     )
 
 

@@ -44,7 +44,7 @@ def good(name: str, folder: Path, shipped: Bundle, texts: Sequence[str]) -> Bund
         return shipped
     if not out.exists():
         if name == "carried":
-            _derived(shipped, out, lambda there: _carry(there, shipped, texts))
+            _derived(shipped, out, lambda there: _carry(there, shipped, [*texts, *_topics()]))
         else:
             _export_shallow(out)
     return Bundle.open(out)
@@ -58,7 +58,7 @@ def bad(registry: Registry, published: Path, folder: Path, shipped: Bundle, text
     test = shipped.selftest()
     tokenizer = Tokenizer.from_file(str(shipped.tokenizer_path))
     tokenizer.no_padding()
-    topics = [text for topic in Taxonomy.read() for text in topic.descriptions]
+    topics = _topics()
     found = []
 
     def add(kind: str, reason: str, alter: Callable[[Path], object], **said: Any) -> Path:
@@ -110,6 +110,10 @@ def _derived(base: Bundle, out: Path, alter: Callable[[Path], object], **said: A
         return msgspec.structs.replace(base.manifest, **carried, **said)
 
     return write_bundle(out, fill)
+
+
+def _topics() -> list[str]:
+    return [text for topic in Taxonomy.read() for text in topic.descriptions]
 
 
 def _carry(there: Path, base: Bundle, texts: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """The lists as a read_committed reader gets them, while the stream runs: when each came, and of which model it is."""
 
+import re
 import threading
 import time
 from typing import NamedTuple
@@ -12,6 +13,9 @@ from tests.torture.reading import place
 
 POLL_SECONDS = 0.05
 BATCH = 2000
+FRESH = "fresh-"
+"""New items are called so, and numbered."""
+_FRESH = re.compile(rb'"item":"(' + FRESH.encode() + rb'[0-9]+)"')
 
 
 class Seen(NamedTuple):
@@ -27,6 +31,7 @@ class Seen(NamedTuple):
 class _Named(msgspec.Struct):
     event: str
     model: str
+    at_ms: int
 
 
 class Reader(threading.Thread):
@@ -49,6 +54,10 @@ class Reader(threading.Thread):
         """Model of each partition's newest list."""
         self.turns: list[Seen] = []
         """Lists of another model than the one before them on their partition."""
+        self.stream_ms = 0
+        """Time of the event that the newest list is of."""
+        self.fresh: dict[str, float] = {}
+        """When the first list came that holds a new item, by item."""
         self.raised: BaseException | None = None
 
     def run(self) -> None:
@@ -66,7 +75,10 @@ class Reader(threading.Thread):
                         raise _refused(error)
                     if (value := message.value()) is None:  # a user unheard of for the TTL is forgotten
                         continue
+                    for found in _FRESH.findall(value):
+                        self.fresh.setdefault(found.decode(), at_ms)
                     named = decode(value)
+                    self.stream_ms = named.at_ms
                     seen = Seen(*place(message), named.event, named.model, at_ms)
                     if self.newest.get(seen.partition) != seen.model:
                         self.newest[seen.partition] = seen.model

@@ -60,6 +60,8 @@ class Drilled:
     """At the end of each reign, and once more at last."""
     pauses_ms: list[float] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
+    fresh: dict[str, float | None] = field(default_factory=dict)
+    """Seconds from sending a new item to the first list that holds it; None where none does."""
     wrong: list[str] = field(default_factory=list)
     """Whatever must not be, as lines that name the culprit."""
 
@@ -113,6 +115,7 @@ def summary(drilled: Drilled, times: Times) -> dict[str, Any]:
         "p99_ms": {name: _share(found, 0.99) for name, found in chosen.items()},
         "max_ms": {name: _share(found, 1.0) for name, found in chosen.items()},
         "seconds_to_live": _spread([seconds for found in lives.values() for seconds in found]),
+        "item_to_list_seconds": _spread([seconds for seconds in drilled.fresh.values() if seconds is not None]),
         "rss_mb": {when: one.rss_mb for when, one in used.items()},
         "open_files": {when: one.open_files for when, one in used.items()},
         "mapped_files": {when: one.mapped for when, one in used.items()},

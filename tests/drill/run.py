@@ -23,6 +23,7 @@ from export.registry_folder import MODELS
 from model.errors import Fatal
 from tests.drill import accounts, bundles
 from tests.drill.conductor import Conductor, Good, plan
+from tests.drill.fresh import Fresh
 from tests.drill.reader import Reader
 from tests.drill.report import CALM_AFTER, CALM_BEFORE, Drilled, Times, strays, summary
 from tests.drill.sender import stream
@@ -83,6 +84,8 @@ def drill(folder: Path, options: Options) -> tuple[dict[str, Any], list[str]]:
         sender = start(stack, ["tests.drill.sender", *what], folder / "sender.log")
         conductor.wait(lambda: len(reader.lists) > filled, START_SECONDS)
         conductor.wait(lambda: False, SETTLE_SECONDS)
+        fresh = Fresh(settings, items, reader)
+        fresh.start()
         conductor.rest(options.calm, CALM_BEFORE)
         drilled.usage.append(serving.usage())
         conductor.run(plan(goods, bads, options.swaps))
@@ -90,6 +93,8 @@ def drill(folder: Path, options: Options) -> tuple[dict[str, Any], list[str]]:
         drilled.usage.append(serving.usage())
         if sender.poll() is not None:
             raise Fatal(f"the sender ended with status {sender.returncode}: {folder / 'sender.log'}")
+        fresh.stop()
+        drilled.fresh = fresh.seconds
         stop(sender)
         ends, stamps = accounts.events(settings)
         conductor.wait(lambda: len(reader.lists) >= len(stamps), DRAIN_SECONDS)
@@ -104,6 +109,7 @@ def drill(folder: Path, options: Options) -> tuple[dict[str, Any], list[str]]:
         (one.partition, one.offset, one.event) for one in account.lists
     ):
         drilled.wrong.append("the lists read back are not those that came while the stream ran")
+    drilled.wrong += [f"{name} came into no list" for name, seconds in drilled.fresh.items() if seconds is None]
     _judge(drilled, serving, reader, bads)
     report = summary(drilled, Times(reader.lists, stamps)) | {
         "warnings": dict(serving.levels("warning")),

@@ -1,7 +1,9 @@
 """The drill's own parts: events without end, who is promoted when, latencies in windows, models out of turn."""
 
+import math
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.drill.bundles import Bad
 from tests.drill.conductor import plan
 from tests.drill.reader import Seen
 from tests.drill.report import CALM_AFTER, CALM_BEFORE, REFUSAL, SWAP, Drilled, Times, Window, strays, summary
+from tests.drill.run import Options, drill
 from tests.drill.sender import stream
 from tests.drill.serving import Usage
 
@@ -72,6 +75,7 @@ def test_the_summary_keeps_calm_swaps_and_refusals_apart() -> None:
         usage=[Usage(100.0 + n, 40, 2, n) for n in range(3)],
         pauses_ms=[3.0, 5.0],
         refused=Counter({"files": 1}),
+        fresh={"fresh-0": 0.25, "fresh-1": 1.5, "fresh-2": 0.5, "fresh-3": None},
     )
     latency = {0: 5.0, 1: 20.0, 2: 10.0, 3: 30.0, 4: 6.0}
     lists = [Seen(0, n, str(n), "", 100.0 * n + 50 + latency[n]) for n in latency]
@@ -83,12 +87,14 @@ def test_the_summary_keeps_calm_swaps_and_refusals_apart() -> None:
     assert found["by_model"]["b"]["pause_ms_max"] == 3.0
     assert found["by_model"]["a"]["p99_ms"] == 30.0
     assert found["refused"] == {"files": 1}
+    assert found["item_to_list_seconds"] == {"p50": 0.5, "max": 1.5}
 
 
 def test_nothing_that_was_measured_gives_no_figures_rather_than_wrong_ones() -> None:
     found = summary(Drilled(), Times([], {}))
     assert found["p99_ms"] == dict.fromkeys(("before", "during", "refusals", "after"))
     assert found["pause_ms"]["max"] is None
+    assert found["item_to_list_seconds"]["max"] is None
 
 
 def test_the_command_line_wants_two_models_to_swap() -> None:
@@ -96,3 +102,14 @@ def test_the_command_line_wants_two_models_to_swap() -> None:
     for wrong in ("plain", "plain,plain", "plain,deep"):
         with pytest.raises(SystemExit):
             parser().parse_args(["--models", wrong])
+
+
+@pytest.mark.timeout(300)
+def test_a_short_drill(tmp_path: Path) -> None:
+    options = Options(swaps=2, every=1.0, rate=200.0, calm=3.0, models=("plain", "carried"), bad=False)
+    report, wrong = drill(tmp_path, options)
+    assert not wrong
+    assert report["swaps"] == 2
+    assert report["lost"] == report["duplicated"] == 0
+    taken = report["item_to_list_seconds"]
+    assert 0 < taken["p50"] <= taken["max"] < math.inf

@@ -13,6 +13,7 @@ from export.bundle import Bundle
 from export.encoder import OnnxEncoder
 from export.sentences import PARITY
 from model.errors import BadBundle
+from model.taxonomy import Taxonomy
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -63,7 +64,7 @@ def test_the_command_embeds_a_catalogue(minilm_dir: Path, tmp_path: Path) -> Non
                                                    intermediate_size=8)).save_pretrained(model)  # fmt: skip
     done = CliRunner().invoke(app, ["export", str(model), str(out), "--items", "zh"])
     assert done.exit_code == 0, done.output
-    texts = items_texts("zh")
+    texts = [*items_texts("zh"), *(text for topic in Taxonomy.read() for text in topic.descriptions)]
     items = Bundle.open(out).items()
     assert items is not None
     assert list(items.find(texts)) == list(dict.fromkeys(texts))
