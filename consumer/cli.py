@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumer import classify as classify_module
+from consumer import tune as tune_module
 from consumer.models import app as models_app
 from model.errors import Fatal, PenchantError
 
@@ -36,6 +37,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(dead_app, name="dead-letters")
 app.add_typer(models_app, name="models")
 app.add_typer(broker_app, name="broker")
+app.command("tune")(tune_module.tune)
 app.command("classify")(classify_module.classify)
 app.command("sentiment", help=classify_module.SENTIMENT_HELP)(classify_module.classify)
 

@@ -67,6 +67,12 @@ class Metrics:
         self.partitions = Gauge("penchant_partitions", "Partitions assigned and restored", registry=r)
         self.heartbeat = Gauge("penchant_loop_heartbeat_timestamp_seconds", "Last turn of the loop", registry=r)
         self.model = Info("penchant_model", "The bundle that serves", registry=r)
+        self.gate = Gauge(
+            "penchant_model_gate_ndcg_at_10",
+            "NDCG@10 over the gate's hold-out, of the tuned model that serves (after) and of the one before",
+            ("slice", "model"),
+            registry=r,
+        )
         self.swaps = counter("model_swaps", "Models taken over while serving")
         self.swap_pause = Gauge("penchant_model_swap_pause_seconds", "What the last swap took of the loop", registry=r)
         self.prepare_remaining = Gauge(
@@ -83,6 +89,10 @@ class Metrics:
         """Say which model serves."""
         provider = str(getattr(encoder, "provider", "unknown"))
         self.model.info({"version": encoder.version, "provider": provider, "dim": str(encoder.dim)})
+        self.gate.clear()
+        for name, figures in ((getattr(encoder, "tuning", None) or {}).get("blend") or {}).items():
+            for model in ("before", "after"):
+                self.gate.labels(name, model).set(figures[model])
 
     def swapped(self, encoder: Encoder, pause: float) -> None:
         """Count a swap, which took `pause` seconds of the loop."""

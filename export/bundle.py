@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -52,6 +53,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer: str = TOKENIZER
     items: int = 0
     """How many texts (of a catalogue, of topics) have their vectors in it."""
+    tuning: dict[str, Any] | None = None
+    """How it was trained, and what the gate said of it (`penchant tune`); None: it is as it was exported."""
 
 
 class _FormatOnly(msgspec.Struct):
@@ -101,6 +104,14 @@ class Bundle:
         opened = cls(folder, manifest)
         opened.heads()
         return opened
+
+    def described(self, tuning: dict[str, Any]) -> "Bundle":
+        """Return the bundle with `tuning` in its manifest, which is no part of its version; before it is published."""
+        manifest = msgspec.structs.replace(self.manifest, tuning=tuning)
+        scratch = self.path / f".{MANIFEST}"
+        scratch.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+        scratch.replace(self.path / MANIFEST)
+        return Bundle(self.path, manifest)
 
     def form(self, precision: str) -> Path:
         """Return the path of one precision's graph; BadBundle where there is none."""

@@ -71,6 +71,11 @@ class OnnxEncoder:
         """The bundle's version."""
         return self._version
 
+    @property
+    def tuning(self) -> dict[str, Any] | None:
+        """How the bundle was tuned, and what the gate said; None where it was not."""
+        return self._bundle.manifest.tuning
+
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors, float32, shape (len(texts), dim); the empty string is a text like any other."""
         found: dict[str, Vectors] = {}

@@ -22,7 +22,7 @@ from export.sentences import PARITY, SELFTEST
 from model.encoding import Vectors
 from model.errors import BadBundle
 from model.heads import Head
-from model.training.pretrained import LONGEST, PooledEncoder, load
+from model.training.pretrained import LONGEST, Pretrained, load
 
 OPSET = 17
 MAX_ABS_DIFF = 1e-4
@@ -34,13 +34,13 @@ def _untold(done: int, of: int) -> None:
 
 
 def export_model(
-    model_dir: Path | str,
+    model: Pretrained | Path | str,
     out: Path,
     items: Iterable[str] | None = None,
     told: catalogue.Progress = _untold,
     heads: Mapping[str, Head] | None = None,
 ) -> Bundle:
-    """Export a Hugging Face folder (or hub id) of the BERT family into a new bundle at ``out``.
+    """Export a model of the BERT family, in memory or a Hugging Face folder (or hub id), into a new bundle at ``out``.
 
     ``items`` are the texts of a catalogue and of topics, whose vectors go into the bundle; ``told`` hears how many are
     embedded. ``heads`` by name read the model's vectors, and go along.
@@ -48,11 +48,12 @@ def export_model(
     Raises BadBundle where it is no such model, where the graph differs from it by more than 1e-4, where a head does not
     fit, or where ``out`` exists or cannot be written.
     """
-    source = str(model_dir)
-    model = load(source)
+    if not isinstance(model, Pretrained):
+        model = load(str(model))
+    source = model.source
     tokenizer, max_length, takes_types = model.tokenizer, model.max_length, model.takes_types
     # eval() on the wrapper: the exporter restores the mode of what it is given, and a new module is in training mode.
-    wrapper = PooledEncoder(model.body, model.pooling).eval()
+    wrapper = model.module().eval()
 
     def fill(folder: Path) -> Manifest:
         _write_graph(wrapper, takes_types, folder / _GRAPH)
@@ -110,7 +111,7 @@ def _quiet_exporter() -> Iterator[None]:
         yield
 
 
-def _write_graph(wrapper: PooledEncoder, takes_types: bool, path: Path) -> None:
+def _write_graph(wrapper: torch.nn.Module, takes_types: bool, path: Path) -> None:
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if takes_types else [])]
     ids = torch.full((2, 8), 5, dtype=torch.int64)
     mask = torch.ones_like(ids)
@@ -132,7 +133,7 @@ def _write_graph(wrapper: PooledEncoder, takes_types: bool, path: Path) -> None:
 
 
 def _embed(
-    wrapper: PooledEncoder, tokenizer: Any, texts: tuple[str, ...], max_length: int, takes_types: bool
+    wrapper: torch.nn.Module, tokenizer: Any, texts: tuple[str, ...], max_length: int, takes_types: bool
 ) -> Vectors:
     """Return the model's own vectors, (len(texts), dim), one text at a time and so without padding."""
     rows = []

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.encoding import Encoder
-from model.events import Event, Item
+from model.events import Event, Item, ItemEvent
 from model.fold import Fold, FoldSettings
 from model.heads import Head
 from model.outcome import Evaluation
@@ -48,6 +48,7 @@ class Judged(msgspec.Struct, frozen=True):
     """One target: who chose it, and where each ranker had it."""
 
     user: str
+    item: str
     evaluation: Evaluation
 
 
@@ -94,8 +95,8 @@ def judge_apart(
         texts = fold.texts(event)
         vectors = dict(zip(texts, encoder.encode(texts), strict=True)) if texts else {}
         outcome = fold.apply(event, vectors)
-        if outcome.evaluation is not None:
-            judged.append(Judged(event.user, outcome.evaluation))
+        if outcome.evaluation is not None and isinstance(event, ItemEvent):
+            judged.append(Judged(event.user, event.item, outcome.evaluation))
         if merge_every and number % merge_every == 0:
             told = [each.take_facts() for each in folds]
             for own, each in enumerate(folds):
@@ -106,7 +107,7 @@ def judge_apart(
     return judged
 
 
-def _measures(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+def measures(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return hit, NDCG and reciprocal rank of each target, shape (3, n)."""
     hit = (ranks >= 0) & (ranks < 10)
     reciprocal = np.where(ranks >= 0, 1 / (1 + np.maximum(ranks, 0)), 0.0)
@@ -136,7 +137,7 @@ def _slices(judged: Sequence[Judged]) -> dict[str, NDArray[np.bool_]]:
 
 
 def _measured(judged: Sequence[Judged], ranker: str) -> NDArray[np.float64]:
-    return _measures(np.array([one.evaluation.ranks[ranker] for one in judged], np.int64))
+    return measures(np.array([one.evaluation.ranks[ranker] for one in judged], np.int64))
 
 
 def _mean(values: NDArray[np.float64]) -> float:

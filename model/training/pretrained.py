@@ -2,18 +2,21 @@
 
 import json
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import cached_file
 
-from model.encoding import Pooling
+from model.encoding import Pooling, Vectors
 from model.errors import BadBundle
 
 LONGEST = 256
+_AT_ONCE = 64
 FAMILY = frozenset({"bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"})
 _OFFSET_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 _NO_POOLER = frozenset({"distilbert", "electra"})
@@ -65,6 +68,44 @@ class Pretrained:
     def takes_types(self) -> bool:
         """Whether it reads token types; a single text's are all 0."""
         return self.config.model_type in {"bert", "electra"}
+
+    def module(self) -> torch.nn.Module:
+        """Return what is exported: token ids to unit vectors."""
+        return PooledEncoder(self.body, self.pooling)
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        module: torch.nn.Module | None = None,
+        told: Callable[[int, int], None] = lambda done, of: None,
+    ) -> Vectors:
+        """Return unit vectors, float32, shape (len(texts), dim), in batches of equally long texts.
+
+        `module` takes the place of the one that is exported; it reads the same tokens.
+        """
+        if not texts:
+            return np.zeros((0, int(self.config.hidden_size)), np.float32)
+        module = (self.module() if module is None else module).eval()
+        device = next(module.parameters()).device
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        rows = []
+        with torch.inference_mode():
+            for start in range(0, len(order), _AT_ONCE):
+                part = [texts[i] for i in order[start : start + _AT_ONCE]]
+                rows.append(module(**self.tokens(part).to(device)).float().cpu().numpy())
+                told(start + len(part), len(order))
+        found = np.concatenate(rows)
+        found[order] = found.copy()
+        return found
+
+    def tokens(self, texts: Sequence[str]) -> Any:
+        """Return the tensors that the encoder takes, padded to the longest text."""
+        tokens = self.tokenizer(
+            list(texts), truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
+        )
+        if not self.takes_types:
+            tokens.pop("token_type_ids", None)
+        return tokens
 
     def save(self, folder: Path) -> None:
         """Write a folder that `load` reads, with the weights as they are now."""

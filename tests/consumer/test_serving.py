@@ -125,7 +125,7 @@ def test_topics_that_the_bundle_brings_are_not_embedded(monkeypatch: pytest.Monk
     texts = [text for topic in Taxonomy.read() for text in topic.descriptions]
     catalogue.write(tmp_path, texts[1:], ENCODER.encode, nothing)
     brought = catalogue.read(tmp_path, ENCODER.dim)
-    model = Model.load(cast(Bundle, SimpleNamespace(path="b", items=lambda: brought)), Settings())
+    model = Model.load(cast(Bundle, SimpleNamespace(path="b", items=lambda: brought, heads=dict)), Settings())
     assert cast(Counting, model.encoder).asked == texts[:1]
     np.testing.assert_allclose(model.taxonomy.vectors, TAXONOMY.vectors, atol=1e-6)
 

@@ -35,7 +35,9 @@ def test_a_clock_that_jumps_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(watchdog, "TICK_SECONDS", 0.02)
     health, ended = Health(), threading.Event()
     health.turned_at = time.monotonic() - 3600
-    watchdog.watch(health, lambda _: ended.set(), 1.0)
+    watching = watchdog.watch(health, lambda _: ended.set(), 1.0)
     assert not ended.wait(0.3)
     health.turn()
     assert not ended.wait(0.5)
+    watching.join(10)  # it barks now: not in the middle of another test
+    assert ended.is_set()

@@ -15,7 +15,7 @@ HIT, MISS = 0, 50
 
 def judged(users: list[str], ranks: np.ndarray) -> list[Judged]:
     return [
-        Judged(user, Evaluation(dict.fromkeys(RANKERS, int(rank)), n % 3 == 0, n % 2 == 0))
+        Judged(user, f"i{n}", Evaluation(dict.fromkeys(RANKERS, int(rank)), n % 3 == 0, n % 2 == 0))
         for n, (user, rank) in enumerate(zip(users, ranks, strict=True))
     ]
 

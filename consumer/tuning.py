@@ -1,0 +1,254 @@
+"""`penchant tune`: examples from the fold, a trained encoder, its bundle, and the gate that may let it serve."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from consumer.window import Source
+from export.bundle import Bundle
+from export.encoder import OnnxEncoder
+from export.onnx import export_model
+from export.sentences import PARITY
+from model.errors import Fatal
+from model.evaluate import prepare
+from model.events import Event
+from model.fold import Fold, FoldSettings
+from model.gate import CONTENT_ALONE, Compared, Decision, Margins, compare, compared, decide
+from model.heads import SENTIMENT, Head
+from model.taxonomy import Taxonomy
+from model.training.blend import Blended, carried_over
+from model.training.examples import Examples, collect_all, held_out
+from model.training.pretrained import load
+from model.training.tuning import Tuned, Tuning, Window, texts_of, tune
+
+DEV = 0.1
+"""Of the events to learn from: the last ones choose between trained models."""
+LEAST = 100
+"""Examples below which nothing can be learnt that would hold."""
+SAME = 1e-3
+"""Vectors that differ by less are of the same weights."""
+Told = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to tune from what, and what is asked of it."""
+
+    source: Source
+    model: Path
+    """The stock model: every run begins from it, so that nothing adds up unseen."""
+    serving: Bundle
+    """What the candidate has to hold out against."""
+    tuning: Tuning
+    work: Path
+    hold_out: float = 0.3
+    """Share of the events, the last ones, that the gate judges by."""
+    held_items: float = 0.1
+    """Share of the items that are never trained on and judge by how it does on what is new; as many more choose."""
+    margins: Margins = Margins()  # noqa: RUF009 (frozen, too)
+    taxonomy: Path | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A bundle that was judged."""
+
+    bundle: Bundle
+    decision: Decision
+    report: dict[str, Any]
+
+
+def run(job: Job, told: Told, force: bool = False) -> Result:
+    """Tune, export, judge; the bundle and a report are left in the work folder, nothing is published.
+
+    Raises:
+        Fatal: there is too little to learn from, or the stock model does not load.
+        BadBundle: what was trained cannot be exported exactly.
+    """
+    began = time.monotonic()
+    torch.set_num_threads(os.cpu_count() or 1)
+    events, items = job.source.events, job.source.items
+    cut = round(len(events) * (1 - job.hold_out))
+    if not 0 < cut < len(events):
+        raise Fatal(f"{len(events)} events cannot be divided into some to learn from and some to judge by")
+    serving = OnnxEncoder(job.serving, threads=os.cpu_count() or 1)
+    with _step(told, "catalogue", 1):
+        head = job.serving.heads().get(SENTIMENT)
+        fold = prepare(items, serving, FoldSettings(), head)
+        alone = prepare(items, serving, FoldSettings(without=CONTENT_ALONE), head)
+    examples = Examples(
+        {item.item: item.content() for item in items},
+        collect_all(fold, events[:cut], serving.encode, _counter(told, "examples", 2 * cut)),
+    )
+    # The same events again, ranked by text alone: the gate's other fold.
+    collect_all(alone, events[:cut], serving.encode, _counter(told, "examples", 2 * cut, cut))
+    digest = examples.digest()
+    folder = job.work / f"{digest[:12]}-{_name(job.tuning)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    examples.write(folder / "examples.msgpack")
+    window = _window(job, examples, events, cut)
+    if len(window.examples) < LEAST:
+        raise Fatal(f"{len(window.examples)} examples in {cut} events: at least {LEAST} are needed; a longer window")
+    stock = load(str(job.model))
+    stock_vectors = stock.embed(texts_of(window).texts, None, lambda done, of: told("stock vectors", done, of))
+    tuned = tune(stock, stock_vectors, window, job.tuning, folder / "checkpoints", told)
+    bundle = _export(tuned, job, window, folder / "bundle", told)
+    text_alone, blend = _judge(job, (alone, fold), events[cut:], serving, bundle, window, told)
+    cost = _cost(job.serving, bundle)
+    decision = decide(blend, cost, job.margins)
+    if tuned.model.share == 1:
+        nothing = "the stock model alone did best on items held out to choose: nothing was learnt that would hold"
+        decision = Decision(False, [nothing, *decision.reasons])
+    if force and not decision.promote:
+        decision = msgspec.structs.replace(decision, forced=True)
+    report = {
+        "seconds": round(time.monotonic() - began, 1),
+        "decision": msgspec.to_builtins(decision),
+        **{name: msgspec.to_builtins(text_alone[name]) for name in ("warm", "held_out_items", "new_items")},
+        "blend": msgspec.to_builtins(blend),
+        "parity": msgspec.to_builtins(bundle.manifest.parity),
+        "cost": round(cost, 3),
+        "margins": msgspec.to_builtins(job.margins),
+        "training": _training(job, tuned, digest),
+    }
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    return Result(bundle.described(report), decision, report)
+
+
+def _window(job: Job, examples: Examples, events: Sequence[Event], cut: int) -> Window:
+    names = list(examples.texts)
+    seed = job.tuning.seed
+    return Window(
+        examples.texts,
+        examples.examples,
+        events[round(cut * (1 - DEV))].at_ms,
+        events[cut].at_ms,
+        held_out(names, job.held_items, seed, "dev"),
+        held_out(names, job.held_items, seed, "test"),
+    )
+
+
+def _export(tuned: Tuned, job: Job, window: Window, out: Path, told: Told) -> Bundle:
+    if out.exists():  # an earlier run's, of the same examples
+        shutil.rmtree(out)
+    told("export", 0, len(window.texts))
+    topics = [text for topic in Taxonomy.read(job.taxonomy) for text in topic.descriptions]
+    texts, heads = [*window.texts.values(), *topics], _heads(tuned.model, job.serving)
+    return export_model(tuned.model, out, texts, lambda done, of: told("export", done, of), heads)
+
+
+def _heads(model: Blended, serving: Bundle) -> dict[str, Head]:
+    """Return the heads of the model that serves, which read the stock model's part of a vector and say the same.
+
+    Raises:
+        Fatal: it has heads, and is neither the stock model nor tuned from it.
+    """
+    heads, test = serving.heads(), serving.selftest()
+    if not heads:
+        return {}
+    expected, dim = model.embed(test.texts, model.plain()), int(model.config.hidden_size)
+    before = 1.0 if serving.manifest.tuning is None else float(serving.manifest.tuning["training"]["share"])
+    if np.abs(test.expected()[:, :dim] - before**0.5 * expected).max() > SAME:
+        raise Fatal(
+            f"the model that serves has heads ({', '.join(heads)}) that read other vectors than {model.source} gives: "
+            "give --model the folder that it was made from"
+        )
+    stock = {name: Head.of(one.labels, one.weights[:, :dim] * before**0.5, one.bias) for name, one in heads.items()}
+    return {name: carried_over(head, model.share) for name, head in stock.items()}
+
+
+def _judge(
+    job: Job,
+    folds: Sequence[Fold],
+    events: Sequence[Event],
+    serving: OnnxEncoder,
+    bundle: Bundle,
+    window: Window,
+    told: Told,
+) -> list[dict[str, Compared]]:
+    candidate = OnnxEncoder(bundle, threads=os.cpu_count() or 1)
+    taxonomy = Taxonomy(Taxonomy.read(job.taxonomy), candidate)
+    texts = list(window.texts.values())
+    by_name = dict(zip(window.texts, candidate.encode(texts), strict=True))
+
+    sentiment = bundle.heads().get(SENTIMENT)
+
+    def adopt(fold: Fold) -> None:
+        content = fold.catalogue.embedded(by_name, candidate.dim)
+        words = list(fold.search_vectors)
+        vectors = dict(zip(words, candidate.encode(words), strict=True))
+        fold.adopt(candidate.version, taxonomy, content, vectors, sentiment)
+
+    found = []
+    for number, fold in enumerate(folds):
+        done = _counter(told, "gate", 2 * len(folds) * len(events), 2 * number * len(events))
+        before, after = compare(fold, events, serving, candidate, adopt, done)
+        found.append(compared(before, after, window.test_items, job.tuning.seed))
+    return found
+
+
+def _cost(serving: Bundle, candidate: Bundle) -> float:
+    """Return the candidate's CPU time over the serving model's, of embedding the same sentences; the best of rounds."""
+    encoders = [OnnxEncoder(bundle, "cpu", cache_size=0) for bundle in (serving, candidate)]
+    best = [float("inf")] * 2
+    for _ in range(5):
+        for at, encoder in enumerate(encoders):
+            began = time.process_time()
+            encoder.encode(PARITY)
+            best[at] = min(best[at], time.process_time() - began)
+    return best[1] / best[0]
+
+
+def _training(job: Job, tuned: Tuned, digest: str) -> dict[str, Any]:
+    return {
+        "source": job.source.said,
+        "refused": dict(job.source.refused),
+        "examples_sha256": digest,
+        "examples": tuned.examples,
+        "model": job.model.name,
+        "serving": job.serving.manifest.version,
+        "method": _name(job.tuning),
+        "settings": {name: value for name, value in asdict(job.tuning).items() if name != "method"},
+        "hold_out": job.hold_out,
+        "held_items": job.held_items,
+        "trainable_share": round(tuned.trainable_share, 5),
+        "losses": tuned.losses,
+        "share": tuned.model.share,
+        "tried": [asdict(one) for one in tuned.tried],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _name(tuning: Tuning) -> str:
+    method = tuning.method
+    return f"last-{method.layers}" if method.kind == "last" else method.kind
+
+
+def _counter(told: Told, what: str, of: int, since: int = 0) -> Callable[[], None]:
+    """Return what counts one by one, and tells every hundredth."""
+    done = since
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if done % 100 == 0 or done == of:
+            told(what, done, of)
+
+    return count
+
+
+@contextmanager
+def _step(told: Told, what: str, of: int) -> Iterator[None]:
+    told(what, 0, of)
+    yield
+    told(what, of, of)

@@ -1,0 +1,198 @@
+"""The encoder itself moves: passes over all texts, of which a batch is encoded anew at each step.
+
+The softmax is over the whole catalogue all the same: vectors of the other texts are remembered from when they were last
+encoded (a cross-batch memory: Wang et al., 2020). So a step costs a batch of texts, however many items there are.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from model.encoding import Vectors
+from model.training.adaptation import Method, adapt, merged
+from model.training.blend import Projected
+from model.training.finetune import best_precision
+from model.training.judging import reciprocal_ranks
+from model.training.nextitem import Encoded, Objective, Texts
+from model.training.pretrained import PooledEncoder, Pretrained
+
+TEXTS = 256
+"""Texts encoded anew at a step."""
+EXAMPLES = 1024
+"""Examples whose loss a step is for."""
+PATIENCE = 3
+"""Epochs without a better score on dev examples before it stops."""
+JUDGED_AT = 0.75
+"""Share of the stock model at which epochs are compared."""
+
+
+class Moving(torch.nn.Module):
+    """What the Trainer trains: a batch of texts to the loss of a batch of examples, drawn by the number of the step."""
+
+    def __init__(self, trained: Projected, memory: Any, objective: Objective, seed: int) -> None:
+        super().__init__()
+        self.trained, self._objective, self._seed = trained, objective, seed
+        # Buffers are in the checkpoints: a run that was cut short goes on as if it had not been.
+        self.register_buffer("memory", memory)
+        self.register_buffer("drawn", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, numbers: Any, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
+        """Return {"loss"}; `numbers`, shape (batch,), say which texts these are."""
+        live = self.trained(input_ids, attention_mask, token_type_ids)
+        vectors = self.memory.index_copy(0, numbers, live)
+        self._remember(numbers, live.detach())
+        rng = np.random.default_rng((self._seed, int(self.drawn), _rank()))
+        rows = rng.integers(len(self._objective), size=EXAMPLES)
+        return {"loss": self._objective.loss(vectors, rows, rng)}
+
+    def _remember(self, numbers: Any, live: Any) -> None:
+        if torch.distributed.is_initialized():  # what other processes encoded, too
+            world = torch.distributed.get_world_size()
+            all_numbers, all_live = ([torch.empty_like(one) for _ in range(world)] for one in (numbers, live))
+            torch.distributed.all_gather(all_numbers, numbers)
+            torch.distributed.all_gather(all_live, live)
+            numbers, live = torch.cat(all_numbers), torch.cat(all_live)
+        self.memory.index_copy_(0, numbers, live)
+        self.drawn += 1
+
+
+def move(
+    stock: Pretrained,
+    fitted: Projected,
+    objective: Objective,
+    texts: Texts,
+    judges: Sequence[Encoded],
+    method: Method,
+    epochs: int,
+    seed: int,
+    work: Path,
+    told: Callable[[str, int, int], None],
+) -> tuple[Projected, int]:
+    """Return the encoder and projection after training both from where `fitted` is, and how many parameters moved.
+
+    The best of the epochs is returned, by the dev examples of `judges`. Checkpoints are in `work`.
+    """
+    set_seed(seed)
+    device = next(fitted.parameters()).device
+    body = adapt(copy.deepcopy(stock.body), method)
+    trained = Projected(PooledEncoder(body, stock.pooling), fitted.change.weight.shape[0]).to(device)
+    trained.change.load_state_dict(fitted.change.state_dict())
+    stock_vectors = stock.embed(texts.texts)
+    with torch.no_grad():
+        memory = fitted.project(torch.from_numpy(stock_vectors).to(device)).clone()
+    moving = Moving(trained, memory, objective, seed)
+    precision = best_precision()
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=TEXTS,
+        learning_rate=method.learning_rate / 2,
+        lr_scheduler_type="linear",
+        warmup_steps=0.1,  # below 1, a share of all steps
+        weight_decay=0.01,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_score",
+        greater_is_better=True,
+        report_to="tensorboard",
+        seed=seed,
+        use_cpu=not torch.cuda.is_available(),
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_drop_last=len(texts) > TEXTS,
+        ddp_broadcast_buffers=False,
+        remove_unused_columns=False,
+    )
+    rows = _rows(stock, texts)
+    trainer = _Judged(
+        model=moving,
+        args=arguments,
+        data_collator=lambda batch: _collate(stock, batch),
+        train_dataset=rows,
+        eval_dataset=rows,
+        callbacks=[_Heard(told), EarlyStoppingCallback(early_stopping_patience=PATIENCE)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.judged = lambda: _score(trained, stock, stock_vectors, texts, judges)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    moved = sum(one.numel() for one in body.parameters() if one.requires_grad)
+    whole = merged(body, method)
+    _share_frozen(stock.body, whole)
+    best = Projected(PooledEncoder(whole.float(), stock.pooling), fitted.change.weight.shape[0]).to(device)
+    best.change.load_state_dict(trained.change.state_dict())
+    return best.eval(), moved
+
+
+def embed(trained: Projected, stock: Pretrained, texts: Texts) -> Vectors:
+    """Return the trained encoder's vectors of all texts, shape (texts, dim)."""
+    return stock.embed(texts.texts, trained)
+
+
+def _score(
+    trained: Projected, stock: Pretrained, stock_vectors: Vectors, texts: Texts, judges: Sequence[Encoded]
+) -> float:
+    """Return the geometric mean, over the kinds of dev examples, of mean reciprocal ranks."""
+    vectors = np.hstack([JUDGED_AT**0.5 * stock_vectors, (1 - JUDGED_AT) ** 0.5 * embed(trained, stock, texts)])
+    means = [reciprocal_ranks(vectors, each, len(texts.names)).mean() for each in judges if len(each)]
+    return float(np.exp(np.mean(np.log(np.maximum(means, 1e-9))))) if means else 0.0
+
+
+class _Judged(Trainer):
+    """Judges by dev examples of choices, which are no batches of texts."""
+
+    judged: Any
+    control: Any
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Return {"eval_score"} of the present weights."""
+        metrics = {"eval_score": self.judged()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class _Heard(TrainerCallback):
+    def __init__(self, told: Any) -> None:
+        self._told = told
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._told("encoder", state.global_step, state.max_steps)
+
+
+def _rows(stock: Pretrained, texts: Texts) -> list[dict[str, Any]]:
+    tokens = stock.tokenizer(texts.texts, truncation=True, max_length=stock.max_length)
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if stock.takes_types else [])]
+    return [
+        {"numbers": number} | {name: tokens[name][number] for name in names if name in tokens}
+        for number in range(len(texts))
+    ]
+
+
+def _collate(stock: Pretrained, batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    numbers = torch.tensor([row["numbers"] for row in batch])
+    rest = [{name: value for name, value in row.items() if name != "numbers"} for row in batch]
+    return {"numbers": numbers, **stock.tokenizer.pad(rest, return_tensors="pt")}
+
+
+def _share_frozen(stock: Any, trained: Any) -> None:
+    """Let parameters that are as they were be the stock model's own: the bundle then holds them once."""
+    own = dict(stock.named_parameters())
+    for name, parameter in trained.named_parameters():
+        if name in own and torch.equal(parameter.data.cpu(), own[name].data.cpu()):
+            parameter.data = own[name].data
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

@@ -1,0 +1,178 @@
+"""Fine-tuning for recommendation: a projection first, then as much of the encoder as asked for, then the blend.
+
+The projection is trained on fixed vectors, which takes seconds; only then does the encoder move (linear probing, then
+fine-tuning: Kumar et al., "Fine-tuning can distort pretrained features", 2022). How much of the stock model stays is
+chosen on items that none of this has seen.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.encoding import Vectors
+from model.training.adaptation import Method
+from model.training.blend import Blended, Projected
+from model.training.examples import Example, refuse_leaks, training_part
+from model.training.judging import reciprocal_ranks
+from model.training.moving import embed, move
+from model.training.nextitem import Encoded, Objective, Texts
+from model.training.pretrained import PooledEncoder, Pretrained
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, and how many steps of how many."""
+SHARES = (0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
+RIDGE = 5e-3
+"""Times the squared weights of the projection: without it, items are learnt by heart (docs/tuning.md)."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How to tune; the defaults are those measured in docs/tuning.md."""
+
+    method: Method = Method("last", 0)  # noqa: RUF009 (frozen, too)
+    steps: int = 200
+    """Of the projection."""
+    batch: int = 512
+    """Examples a step of the projection."""
+    learning_rate: float = 1e-3
+    """Of the projection."""
+    epochs: int = 10
+    """Of the encoder: passes over all texts."""
+    share: float | None = None
+    """Of the stock model in a cosine; None: chosen on items held out for that."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """What there is to learn from, and what must stay unseen."""
+
+    texts: dict[str, str]
+    """By item."""
+    examples: Sequence[Example]
+    dev_from_ms: int
+    """Examples since then choose between trained models..."""
+    until_ms: int
+    """...and those since then are for the gate alone."""
+    dev_items: frozenset[str]
+    """Held out to choose the share."""
+    test_items: frozenset[str]
+    """Held out for the gate."""
+
+    @property
+    def untrained(self) -> frozenset[str]:
+        """Items that nothing is trained on."""
+        return self.dev_items | self.test_items
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One share that was tried: mean reciprocal ranks on dev examples."""
+
+    share: float
+    warm: float
+    """Of items that were trained on."""
+    held_out: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of it."""
+
+    model: Blended
+    examples: int
+    losses: list[float]
+    """Of the projection, a mean for each tenth of the steps."""
+    tried: list[Chosen]
+    """The first is the stock model alone."""
+    trainable_share: float
+
+
+def tune(
+    stock: Pretrained, stock_vectors: Vectors, window: Window, tuning: Tuning, work: Path, told: Progress
+) -> Tuned:
+    """Train on the window; `stock_vectors`, shape (texts, dim), are the stock model's of `texts_of(window)`.
+
+    Checkpoints of the encoder are in `work`: called again with the same arguments, it goes on after the last.
+
+    Raises:
+        Leak: held out is not held out.
+        Fatal: too little to learn from.
+    """
+    torch.manual_seed(tuning.seed)
+    # Else threads add gradients of gathered rows in the order in which they come by.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    texts = texts_of(window)
+    training = training_part(window.examples, window.dev_from_ms, window.untrained)
+    refuse_leaks(training, window.dev_from_ms, window.untrained)
+    objective = Objective(Encoded.of(training, texts), texts, window.untrained, device)
+    trained = Projected(PooledEncoder(stock.body, stock.pooling), stock_vectors.shape[1]).to(device)
+    losses = _fit_projection(trained, torch.from_numpy(stock_vectors).to(device), objective, tuning, told)
+    trainable = sum(one.numel() for one in trained.change.parameters())
+    with torch.no_grad():
+        vectors = trained.project(torch.from_numpy(stock_vectors).to(device)).cpu().numpy()
+    judges = _judges(window, texts)
+    if tuning.method != Method("last", 0):
+        trained, moved = move(
+            stock, trained, objective, texts, judges, tuning.method, tuning.epochs, tuning.seed, work, told
+        )
+        vectors = embed(trained, stock, texts)
+        trainable += moved
+    tried = _shares(stock_vectors, vectors, judges, len(texts.names), tuning)
+    whole = sum(one.numel() for one in trained.parameters())
+    model = Blended(
+        **{name: getattr(stock, name) for name in stock.__dataclass_fields__},
+        trained=trained.cpu().eval(), share=_choose(tried, tuning),
+    )  # fmt: skip
+    return Tuned(model, len(objective), losses, tried, trainable / whole)
+
+
+def texts_of(window: Window) -> Texts:
+    """Return all texts of a window, numbered."""
+    return Texts(window.texts, window.examples)
+
+
+def _fit_projection(
+    trained: Projected, vectors: Any, objective: Objective, tuning: Tuning, told: Progress
+) -> list[float]:
+    rng = np.random.default_rng(tuning.seed)
+    optimizer = torch.optim.Adam(trained.change.parameters(), lr=tuning.learning_rate)
+    losses = []
+    for step in range(tuning.steps):
+        rows = rng.integers(len(objective), size=tuning.batch)
+        loss = objective.loss(trained.project(vectors), rows, rng)
+        optimizer.zero_grad()
+        (loss + RIDGE * trained.change.weight.square().sum()).backward()
+        optimizer.step()
+        losses.append(loss.item())
+        told("projection", step + 1, tuning.steps)
+    return [round(float(np.mean(part)), 4) for part in np.array_split(losses, min(10, len(losses)))]
+
+
+def _judges(window: Window, texts: Texts) -> tuple[Encoded, Encoded]:
+    """Return dev examples that choose warm items, and those that choose items held out for that."""
+    dev = [one for one in window.examples if window.dev_from_ms <= one.at_ms < window.until_ms]
+    held = [one for one in window.examples if one.at_ms < window.until_ms and one.item in window.dev_items]
+    return Encoded.of([one for one in dev if one.item not in window.untrained], texts), Encoded.of(held, texts)
+
+
+def _shares(
+    stock: Vectors, trained: Vectors, judges: tuple[Encoded, Encoded], items: int, tuning: Tuning
+) -> list[Chosen]:
+    """Return how well some shares of the stock model do on dev examples, the stock model alone first."""
+    tried = []
+    for share in (1.0, *(SHARES if tuning.share is None else (tuning.share,))):
+        vectors = np.hstack([share**0.5 * stock, (1 - share) ** 0.5 * trained]).astype(np.float32)
+        means = [reciprocal_ranks(vectors, part, items) for part in judges]
+        tried.append(Chosen(share, *(round(float(each.mean()), 5) if len(each) else 0.0 for each in means)))
+    return tried
+
+
+def _choose(tried: Sequence[Chosen], tuning: Tuning) -> float:
+    """Return the share that is best on held-out items: for warm ones, counts say more than any text."""
+    return max(tried, key=lambda one: (one.held_out, one.warm)).share

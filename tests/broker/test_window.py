@@ -1,0 +1,38 @@
+"""What `penchant tune` reads from Kafka: the newest events of every partition, the items, and nothing that is none."""
+
+import pytest
+from confluent_kafka import Producer
+
+from consumer.settings import Settings
+from consumer.window import from_kafka
+from model.errors import DependencyAway, Fatal
+from tests.broker.test_serve import events, prepare
+
+
+def nothing(done: int, of: int) -> None:
+    """Tell nobody."""
+
+
+def test_the_newest_of_every_partition_merged_by_time(bootstrap: str) -> None:
+    settings = prepare(bootstrap, partitions=2)
+    producer = Producer({"bootstrap.servers": bootstrap})
+    for number, (key, value) in enumerate(events(40)):
+        producer.produce(settings.events_topic, value, key, number % 2)
+    producer.produce(settings.events_topic, b"no event", partition=1)
+    assert producer.flush(30) == 0
+    told: list[tuple[int, int]] = []
+    source = from_kafka(settings, 21, lambda done, of: told.append((done, of)))
+    assert len(source.events) == 21
+    assert [event.at_ms for event in source.events] == sorted(event.at_ms for event in source.events)
+    assert source.refused.total() == 1
+    assert source.said["offsets"] == {"0": [9, 20], "1": [10, 21]}
+    assert told[-1] == (22, 22)
+    assert len(source.items) == 40
+
+
+def test_no_events_and_no_topic_are_said(bootstrap: str) -> None:
+    settings = prepare(bootstrap)
+    with pytest.raises(Fatal, match="no events to learn from"):
+        from_kafka(settings, 1000, nothing)
+    with pytest.raises(DependencyAway, match="missing"):
+        from_kafka(Settings(bootstrap=bootstrap, items_topic="nowhere-at-all", events_topic="nor-here"), 1000, nothing)

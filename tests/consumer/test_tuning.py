@@ -1,0 +1,125 @@
+"""`penchant tune` from ratings to a promoted bundle, with the real MiniLM on a part of MovieLens."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from consumer.cli import app
+from consumer.datasets import load_ml100k
+from consumer.metrics import Metrics
+from consumer.shipped import shipped_bundle
+from export.bundle import Bundle
+from export.encoder import OnnxEncoder
+from export.registry import Registry
+from model.errors import PenchantError
+from model.training.examples import Examples
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the 250 films rated most often in the first 12,000 ratings, and these ratings."""
+    items, events = load_ml100k()
+    rated = [event for event in events[:12_000] if hasattr(event, "item")]
+    often = {name for name, _ in Counter(event.item for event in rated).most_common(250)}
+    folder = tmp_path_factory.mktemp("ratings")
+    for name, rows in (
+        ("items", [item for item in items if item.item in often]),
+        ("events", [event for event in rated if event.item in often]),
+    ):
+        (folder / f"{name}.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
+    return folder
+
+
+def tuned(ratings: Path, folder: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Run the command, and return its status, its report and what it said."""
+    done = CliRunner().invoke(
+        app,
+        ["tune", "--from-dataset", str(ratings), "--work", str(folder / "work"), "--json", str(folder / "report.json"),
+         *arguments],
+    )  # fmt: skip
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, json.loads((folder / "report.json").read_text()), done.stdout
+
+
+@pytest.fixture(scope="module")
+def first(ratings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Bundle, str]:
+    folder = tmp_path_factory.mktemp("first")
+    status, report, said = tuned(ratings, folder)
+    assert status == (0 if report["decision"]["promote"] else 2)
+    return report, Bundle.open(next((folder / "work").glob("*/bundle"))), said
+
+
+def test_the_report_and_the_bundle_agree(first: tuple[dict[str, Any], Bundle, str]) -> None:
+    report, bundle, said = first
+    assert bundle.manifest.tuning == report
+    assert bundle.manifest.dim == 2 * 384
+    assert bundle.manifest.version in said
+    assert {"seconds", "decision", "warm", "held_out_items", "new_items", "blend", "parity"} <= report.keys()
+    assert report["parity"]["max_abs_diff"] < 1e-5
+    assert report["blend"]["all"]["n"] > report["blend"]["unseen"]["n"] > 0
+    assert report["training"]["losses"][-1] < report["training"]["losses"][0]
+    kept = Examples.read(bundle.path.parent / "examples.msgpack")
+    assert kept.digest() == report["training"]["examples_sha256"]
+    assert bundle.items() is not None
+
+
+def test_serve_tells_what_the_gate_found(first: tuple[dict[str, Any], Bundle, str]) -> None:
+    report, bundle, _ = first
+    metrics = Metrics()
+    metrics.serves(OnnxEncoder(bundle))
+    for model in ("before", "after"):
+        labels = {"slice": "unseen", "model": model}
+        told = metrics.registry.get_sample_value("penchant_model_gate_ndcg_at_10", labels)
+        assert told == report["blend"]["unseen"][model]
+    metrics.serves(OnnxEncoder(Bundle.open(shipped_bundle(Console(stderr=True)))))
+    assert metrics.registry.get_sample_value("penchant_model_gate_ndcg_at_10", labels) is None
+
+
+def test_text_alone_foretells_warm_items_better(first: tuple[dict[str, Any], Bundle, str]) -> None:
+    """What was learnt from the first 70% shows in the rest, and the interval says that it is no luck."""
+    warm = first[0]["warm"]
+    assert warm["after"] > 1.2 * warm["before"]
+    assert warm["ci95"][0] > 0
+
+
+def test_cosines_of_texts_never_seen_keep_the_stock_model_s_part(first: tuple[dict[str, Any], Bundle, str]) -> None:
+    report, bundle, _ = first
+    texts = ["a quiet western", "帮助文件在哪里", "an island, 1943"]
+    stock = OnnxEncoder(Bundle.open(shipped_bundle(Console(stderr=True)))).encode(texts)
+    tuned_part = OnnxEncoder(bundle).encode(texts)[:, :384]
+    np.testing.assert_allclose(tuned_part, report["training"]["share"] ** 0.5 * stock, atol=1e-5)
+
+
+def test_the_same_command_gives_the_same_weights(
+    ratings: Path, tmp_path: Path, first: tuple[dict[str, Any], Bundle, str]
+) -> None:
+    """Equal versions are equal bytes of every file; forced, it is published, promoted, and the force is recorded."""
+    status, report, said = tuned(ratings, tmp_path, "--registry", str(tmp_path / "registry"), "--force")
+    version = first[1].manifest.version
+    registry = Registry.open(str(tmp_path / "registry"))
+    current = registry.current()
+    assert status == 0
+    assert current is not None
+    assert current.version == version
+    assert f"{version} is current" in said
+    assert report["decision"]["forced"] == (not report["decision"]["promote"])
+    assert ("FORCED" in current.note) == report["decision"]["forced"]
+    assert registry.manifest(version).tuning == report
+
+
+def test_too_little_is_refused_and_nothing_is_left(ratings: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    (few / "items.jsonl").write_bytes((ratings / "items.jsonl").read_bytes())
+    (few / "events.jsonl").write_bytes(b"\n".join((ratings / "events.jsonl").read_bytes().splitlines()[:60]))
+    with pytest.raises(PenchantError, match="at least 100 are needed"):
+        tuned(few, tmp_path)
+    assert not list((tmp_path / "work").glob("*/bundle"))

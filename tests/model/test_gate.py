@@ -1,0 +1,82 @@
+"""The gate: equal models are equal, a better one is seen, and each reason to refuse refuses."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from model.evaluate import judge, prepare
+from model.events import Click, Event, Item
+from model.fold import Fold, FoldSettings
+from model.gate import CONTENT_ALONE, Compared, Margins, compare, compared, decide
+from tests.model.conftest import WordEncoder
+
+GOOD = Compared(
+    n=1000, before=0.1, after=0.11, popularity=0.05, difference=0.01, ci95=[0.005, 0.015], smallest_detectable=0.007
+)
+
+
+def stream(count: int, seed: int) -> list[Event]:
+    """Return clicks of users who each keep to one of the two kinds of items."""
+    rng = np.random.default_rng(seed)
+    made: list[Event] = []
+    for n in range(count):
+        user = int(rng.integers(60))
+        item = f"i{2 * int(rng.integers(20)) + user % 2}"
+        made.append(Click(id=f"{seed}-{n}", user=f"{seed}-u{user}", at_ms=n * 1000, item=item))
+    return made
+
+
+class Blind(WordEncoder):
+    """Gives every text a direction of its own: it knows of no kinds."""
+
+    version = "blind"
+
+    def encode(self, texts: "list[str]") -> np.ndarray:  # type: ignore[override]
+        return super().encode([text.replace(" ", "") for text in texts])
+
+
+def taken_over(fold: Fold, encoder: WordEncoder, items: list[Item]) -> None:
+    vectors = dict(zip((i.item for i in items), encoder.encode([i.content() for i in items]), strict=True))
+    fold.adopt(encoder.version, fold.taxonomy, fold.catalogue.embedded(vectors, encoder.dim), {}, None)
+
+
+@pytest.mark.parametrize(("serving", "candidate", "sign"), [(WordEncoder, WordEncoder, 0), (Blind, WordEncoder, 1)])
+def test_equal_models_are_equal_and_a_better_one_is_seen(
+    items: list[Item], serving: type[WordEncoder], candidate: type[WordEncoder], sign: int
+) -> None:
+    old, new = serving(), candidate()
+    fold = prepare(items, old, FoldSettings(without=CONTENT_ALONE))
+    judge(fold, stream(300, 1), old)
+    steps, engaged = fold.ranker.steps, fold.tables.engaged.copy()
+    before, after = compare(fold, stream(400, 2), old, new, lambda other: taken_over(other, new, items))
+    found = compared(before, after, {"i3", "i4"})
+    assert np.sign(found["all"].difference) == sign
+    assert (found["all"].ci95[0] > 0) == (sign > 0)
+    assert found["all"].n == len(before)
+    assert found["held_out_items"].n == sum(one.item in {"i3", "i4"} for one in before)
+    assert found["unseen"].n >= found["held_out_items"].n
+    assert fold.ranker.steps == steps
+    np.testing.assert_array_equal(fold.tables.engaged, engaged)
+
+
+def test_other_targets_cannot_be_compared(items: list[Item], encoder: WordEncoder) -> None:
+    judged = judge(prepare(items, encoder, FoldSettings()), stream(50, 1), encoder)
+    with pytest.raises(ValueError, match="same targets"):
+        compared(judged, judged[1:], ())
+
+
+def test_each_reason_to_refuse_refuses() -> None:
+    bad = msgspec.structs.replace(GOOD, after=0.099, difference=-0.001, ci95=[-0.004, 0.002])
+    none = msgspec.structs.replace(GOOD, n=0)
+    assert decide({"all": GOOD, "unseen": GOOD}, 1.0, Margins()).promote
+    assert decide({"all": bad, "unseen": bad}, 1.0, Margins(everything=0.05)).promote
+    for figures, cost, said in (
+        ({"all": bad, "unseen": GOOD}, 1.0, "does not exclude a loss of 2%"),
+        ({"all": GOOD, "unseen": msgspec.structs.replace(bad, ci95=[-0.006, 0.0])}, 1.0, "a loss of 5%"),
+        ({"all": GOOD, "unseen": none}, 1.0, "no targets"),
+        ({"all": GOOD, "unseen": GOOD}, 2.6, "2.60 times as long"),
+    ):
+        decision = decide(figures, cost, Margins())
+        assert not decision.promote
+        assert len(decision.reasons) == 1
+        assert said in decision.reasons[0]
