@@ -81,9 +81,9 @@ def tune(
     url = registry or settings.registry
     found = None if url is None else Registry.open(url)
     tuning = Tuning(method=Method.parse(method), epochs=epochs, share=share, seed=seed)
-    number = 0
-    if bundle is None and found is not None and (current := found.current()) is not None:
-        serving, number = found.fetch(current.version, work / "serving"), current.number
+    current = None if found is None else found.current()
+    if bundle is None and found is not None and current is not None:
+        serving = found.fetch(current.version, work / "serving")
     else:
         serving = Bundle.open(bundle or shipped_bundle(console))
     with _shown(console) as told:
@@ -102,20 +102,20 @@ def tune(
         json.write_text(_json(result.report))
     typer.echo("\n".join(_said(result)))
     if found is not None and (result.decision.promote or force):
-        _promote(found, result, number)
+        _promote(found, result, None if current is None else current.number)
     elif found is None and result.decision.promote:
         typer.echo(f"Next: penchant models publish {result.bundle.path}, and promote it")
     raise typer.Exit(0 if result.decision.promote or force else 2)
 
 
-def _promote(registry: "Registry", result: "Result", number: int) -> None:
+def _promote(registry: "Registry", result: "Result", number: int | None) -> None:
     """Publish and promote, unless somebody else promoted meanwhile: then what was compared with no longer serves."""
     version = registry.publish(result.bundle.path)
     every = result.report["blend"]["all"]
     note = "tuned: NDCG@10 {:.4f} -> {:.4f} ({:+.4f} to {:+.4f})".format(
         every["before"], every["after"], *every["ci95"]
     ) + ("" if result.decision.promote else ", FORCED")
-    pointer = registry.promote(version, number or None, note)
+    pointer = registry.promote(version, number, note)
     typer.echo(f"{version} is current in {registry.url} (pointer {pointer.number}).")
 
 
