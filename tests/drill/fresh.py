@@ -49,7 +49,7 @@ class Fresh(threading.Thread):
         began = time.time()
         self._send(self._settings.items_topic, item.item, encode(item))
         while item.item not in self._reader.fresh and time.time() < began + GIVE_UP_SECONDS:
-            self._search(item.title)
+            self._search(item.content())  # of titles alone one in fifty is not enough at some places of the stream
             if self._stop_it.wait(SEARCH_SECONDS):
                 return  # the end of the drill is no failure
         seen_ms = self._reader.fresh.get(item.item)
