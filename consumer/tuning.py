@@ -1,5 +1,6 @@
 """`penchant tune`: examples from the fold, a trained encoder, its bundle, and the gate that may let it serve."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -93,7 +94,9 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
     # The same events again, ranked by text alone: the gate's other fold.
     collect_all(alone, events[:cut], serving.encode, _counter(told, "examples", 2 * cut, cut))
     digest = examples.digest()
-    folder = job.work / f"{digest[:12]}-{_name(job.tuning)}"
+    # Whatever else is asked for has checkpoints of its own: they are gone on with.
+    asked = repr((job.tuning, job.hold_out, job.held_items, str(job.model)))
+    folder = job.work / f"{_name(job.tuning)}-{hashlib.sha256((digest + asked).encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     examples.write(folder / "examples.msgpack")
     window = _window(job, examples, events, cut)
