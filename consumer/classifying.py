@@ -58,7 +58,7 @@ def run(wanted: Wanted) -> None:
     """
     first = int(os.environ.get("RANK", "0")) == 0  # torchrun's number of this process
     console = Console(stderr=True, quiet=not first)
-    _use_cores()
+    use_cores()
     if wanted.out is not None and wanted.out.exists():
         raise PenchantError(f"{wanted.out}: exists already, and bundles never change; choose another folder")
     texts = load(wanted.source)
@@ -89,7 +89,7 @@ def run(wanted: Wanted) -> None:
         shutil.rmtree(checkpoint)
 
 
-def _use_cores() -> None:
+def use_cores() -> None:
     """Divide the cores among the processes that train here; the command line gives one thread to everything else."""
     import torch
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import msgspec
 import numpy as np
 import torch
 
+from consumer.classifying import use_cores
 from consumer.window import Source
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
@@ -77,12 +77,12 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
         BadBundle: what was trained cannot be exported exactly.
     """
     began = time.monotonic()
-    torch.set_num_threads(os.cpu_count() or 1)
+    use_cores()
     events, items = job.source.events, job.source.items
     cut = round(len(events) * (1 - job.hold_out))
     if not 0 < cut < len(events):
         raise Fatal(f"{len(events)} events cannot be divided into some to learn from and some to judge by")
-    serving = OnnxEncoder(job.serving, threads=os.cpu_count() or 1)
+    serving = OnnxEncoder(job.serving, threads=torch.get_num_threads())
     with _step(told, "catalogue", 1):
         head = job.serving.heads().get(SENTIMENT)
         fold = prepare(items, serving, FoldSettings(), head)
@@ -179,7 +179,7 @@ def _judge(
     window: Window,
     told: Told,
 ) -> list[dict[str, Compared]]:
-    candidate = OnnxEncoder(bundle, threads=os.cpu_count() or 1)
+    candidate = OnnxEncoder(bundle, threads=torch.get_num_threads())
     taxonomy = Taxonomy(Taxonomy.read(job.taxonomy), candidate)
     texts = list(window.texts.values())
     by_name = dict(zip(window.texts, candidate.encode(texts), strict=True))

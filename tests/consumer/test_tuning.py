@@ -1,7 +1,9 @@
 """`penchant tune` from ratings to a promoted bundle, with the real MiniLM on a part of MovieLens."""
 
 import json
+import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,16 @@ from export.encoder import OnnxEncoder
 from export.registry import Registry
 from model.errors import PenchantError
 from model.training.examples import Examples
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other would take the cores from the tests beside this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCAL_WORLD_SIZE", str(os.cpu_count()))
+        yield
 
 
 @pytest.fixture(scope="module")
