@@ -4,10 +4,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from model.evaluate import judge, prepare
+from model.evaluate import Judged, judge, prepare
 from model.events import Click, Event, Item
 from model.fold import Fold, FoldSettings
 from model.gate import CONTENT_ALONE, Compared, Margins, compare, compared, decide
+from model.outcome import Evaluation
 from tests.model.conftest import WordEncoder
 
 GOOD = Compared(
@@ -63,6 +64,41 @@ def test_other_targets_cannot_be_compared(items: list[Item], encoder: WordEncode
     judged = judge(prepare(items, encoder, FoldSettings()), stream(50, 1), encoder)
     with pytest.raises(ValueError, match="same targets"):
         compared(judged, judged[1:], ())
+
+
+def judged(user: str, item: str, new: bool, penchant: int) -> Judged:
+    return Judged(user, item, Evaluation({"penchant": penchant, "popularity": 2}, cold_user=False, new_item=new))
+
+
+def test_each_slice_has_its_own_figures() -> None:
+    # NDCG@10 is 1 at rank 0, 1/2 at rank 2, 0 from rank 10 on.
+    before = [
+        judged("u", "a", False, 2),
+        judged("u", "b", True, 10),
+        judged("v", "c", False, 0),
+        judged("u", "d", False, 2),
+    ]
+    after = [
+        judged("u", "a", False, 0),
+        judged("u", "b", True, 2),
+        judged("v", "c", False, 2),
+        judged("u", "d", False, 10),
+    ]
+    found = compared(before, after, {"c"})
+    assert {name: one.n for name, one in found.items()} == {
+        "all": 4, "warm": 2, "held_out_items": 1, "new_items": 1, "unseen": 2,
+    }  # fmt: skip
+    assert {name: (one.before, one.after, one.difference) for name, one in found.items()} == {
+        "all": (0.5, 0.5, 0.0), "warm": (0.5, 0.5, 0.0), "held_out_items": (1.0, 0.5, -0.5),
+        "new_items": (0.0, 0.5, 0.5), "unseen": (0.5, 0.5, 0.0),
+    }  # fmt: skip
+    assert all(one.popularity == 0.5 for one in found.values())
+    assert found["held_out_items"].ci95 == [-0.5, -0.5]
+    # Users are drawn with all their targets: of u's warm ones, one gained what the other lost, whoever is drawn.
+    assert found["warm"].ci95 == [0.0, 0.0]
+    assert found["all"].ci95 == [-0.5, pytest.approx(1 / 6, abs=1e-4)]
+    # Found 4 times of 5: 1.96 + 0.84 standard errors, where half the interval is 1.96 of them.
+    assert found["all"].smallest_detectable == pytest.approx(2.8016 / 1.96 / 3, abs=1e-3)
 
 
 def test_each_reason_to_refuse_refuses() -> None:

@@ -1,5 +1,6 @@
 """Examples are the fold's own targets, and what is held out stays out."""
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 
 from model.errors import Fatal
 from model.evaluate import judge, prepare
-from model.events import Click, Event, Forget, Item, Search
+from model.events import Click, Event, Forget, Item, Request, Search
 from model.fold import FoldSettings
 from model.training.examples import (
     Example,
@@ -17,6 +18,7 @@ from model.training.examples import (
     collect_all,
     held_out,
     refuse_leaks,
+    texts_of,
     training_part,
 )
 from tests.model.conftest import WordEncoder
@@ -63,6 +65,18 @@ def test_the_past_is_newest_first(items: list[Item], encoder: WordEncoder) -> No
     assert last.past == [Past(item=f"i{n}") for n in range(12, 2, -1)]
 
 
+def test_what_was_shown_and_not_chosen_is_passed(items: list[Item], encoder: WordEncoder) -> None:
+    fold = prepare(items, encoder, FoldSettings())
+    collect_all(fold, stream(60), encoder.encode)
+    shown = fold.apply(Request(id="r", user="user-1", at_ms=60_000), {}).recommendation
+    assert shown is not None
+    held = [one.item for one in shown.items]
+    click = Click(id="c", user="user-1", at_ms=61_000, item=held[1], recommendation=shown.id)
+    (answered,) = collect_all(fold, [click], encoder.encode)
+    assert answered.item == held[1]
+    assert answered.passed == [held[0], *held[2:]]
+
+
 def test_who_is_forgotten_leaves_nothing_and_nobody_is_named(items: list[Item], encoder: WordEncoder) -> None:
     events = stream(100)
     before = collected(items, encoder, events)
@@ -77,13 +91,21 @@ def test_who_is_forgotten_leaves_nothing_and_nobody_is_named(items: list[Item], 
 def test_kept_and_read_again(tmp_path: Path) -> None:
     examples = Examples({"a": "A"}, [Example("u", 1, "a", [Past(text="x")], ["b"], [])])
     examples.write(tmp_path / "kept")
-    assert Examples.read(tmp_path / "kept") == examples
+    read = Examples.read(tmp_path / "kept")
+    assert read == examples
+    assert read.digest() == examples.digest() == hashlib.sha256((tmp_path / "kept").read_bytes()).hexdigest()
+    assert msgspec.structs.replace(examples, texts={"a": "B"}).digest() != examples.digest()
     (tmp_path / "kept").write_bytes(b"\xc1")
     with pytest.raises(Fatal, match="no training examples"):
         Examples.read(tmp_path / "kept")
     (tmp_path / "kept").write_bytes(msgspec.msgpack.encode(msgspec.structs.replace(examples, format=2)))
     with pytest.raises(Fatal, match="format 2"):
         Examples.read(tmp_path / "kept")
+
+
+def test_an_items_text_is_what_the_encoder_reads(items: list[Item]) -> None:
+    assert texts_of(items[:2]) == {"i0": items[0].content(), "i1": items[1].content()}
+    assert "scifi" in texts_of(items)["i0"]
 
 
 def test_what_is_held_out_depends_on_no_other_item() -> None:
@@ -102,7 +124,8 @@ SOUND = Example("u", 50, "a", [Past(item="b"), Past(text="words")], ["b"], ["c"]
 def test_the_training_part_touches_nothing_held_out() -> None:
     late = msgspec.structs.replace(SOUND, at_ms=100)
     only = msgspec.structs.replace(SOUND, past=[Past(item="b")])
-    kept = training_part([SOUND, late, only], 100, frozenset("bc"))
+    chosen = msgspec.structs.replace(SOUND, item="c", passed=[])
+    kept = training_part([SOUND, late, only, chosen], 100, frozenset("bc"))
     assert kept == [msgspec.structs.replace(SOUND, past=[Past(text="words")], passed=[])]
     refuse_leaks(kept, 100, frozenset("bc"))
 

@@ -20,20 +20,20 @@ def examples() -> list[Example]:
     ]
 
 
-def reference(vectors: np.ndarray, texts: Texts) -> float:
-    """Return the mean loss, one example and one item at a time."""
+def reference(vectors: np.ndarray, texts: Texts, of: list[Example], among: set[str]) -> float:
+    """Return the mean loss, one example and one item at a time, of a softmax over the items `among`."""
     chosen = np.ones(len(ITEMS))
     for one in examples():
         chosen[texts.of_item[one.item]] += 1
     losses = []
-    for one in examples():
+    for one in of:
         known = [past for past in one.past if past.item != "gone"]
         weights = np.array([0.8**k for k in range(len(known))])
         rows = [vectors[texts.number(past.item, past.text)] for past in known]
         user = (weights[:, None] * np.array(rows)).sum(axis=0) / weights.sum()
         odds = {}
         for name in ITEMS:
-            if name in one.consumed or name in UNTRAINED:
+            if name not in among or name in one.consumed or name in UNTRAINED:
                 continue
             number = texts.of_item[name]
             odds[name] = np.exp(user @ vectors[number] / TEMPERATURE) * chosen[number] / chosen.sum()
@@ -49,7 +49,7 @@ def test_the_loss_is_that_of_the_definition() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     objective = Objective(Encoded.of(examples(), texts), texts, UNTRAINED, torch.device("cpu"))
     loss = objective.loss(torch.from_numpy(vectors), np.arange(3), np.random.default_rng(0))
-    assert float(loss) == pytest.approx(reference(vectors, texts), rel=1e-4)
+    assert float(loss) == pytest.approx(reference(vectors, texts, examples(), set(ITEMS)), rel=1e-4)
 
 
 def test_of_a_large_catalogue_some_items_are_drawn_and_the_chosen_one_is_among_them(
@@ -63,6 +63,10 @@ def test_of_a_large_catalogue_some_items_are_drawn_and_the_chosen_one_is_among_t
     losses = [float(objective.loss(vectors, np.arange(3), rng)) for _ in range(20)]
     assert np.isfinite(losses).all()
     assert len(set(losses)) > 1
+    # The chosen item and those passed over are among the columns; others can only make the loss larger.
+    first = [float(objective.loss(vectors, np.arange(1), rng)) for _ in range(20)]
+    assert min(first) >= reference(vectors.numpy(), texts, examples()[:1], {"i0", "i3", "i4"}) - 1e-5
+    assert max(first) <= reference(vectors.numpy(), texts, examples()[:1], set(ITEMS)) + 1e-5
 
 
 def test_an_example_without_anything_known_is_left_out() -> None:

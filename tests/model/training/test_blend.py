@@ -1,0 +1,84 @@
+"""The blend: its cosines, its heads, and its graph, for a projection alone and for an encoder that moved."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.encoder import OnnxEncoder
+from export.onnx import MAX_ABS_DIFF, export_model
+from model.heads import Head
+from model.training.blend import Blended, Projected, carried_over
+from model.training.pretrained import PooledEncoder
+from tests.model.training.conftest import texts as labelled
+
+WORDS = [one.text for one in labelled(20)]
+SHARE = 0.6
+
+
+def shaken(module: torch.nn.Module, spread: float) -> None:
+    """Change its weights, the same way each time."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for one in module.parameters():
+            one += torch.randn(one.shape, generator=generator) * spread
+
+
+def trained(tiny: Any, moved: bool) -> Projected:
+    """Return a projection that is no identity, on the stock encoder or on one whose last layer is another."""
+    body = copy.deepcopy(tiny.body) if moved else tiny.body
+    if moved:
+        shaken(body.encoder.layer[-1], 0.2)
+    projected = Projected(PooledEncoder(body, tiny.pooling), 32)
+    shaken(projected.change, 0.1)
+    return projected
+
+
+def blended(tiny: Any, own: Projected) -> Blended:
+    return Blended(**{name: getattr(tiny, name) for name in tiny.__dataclass_fields__}, trained=own, share=SHARE)
+
+
+def test_a_new_projection_changes_nothing(tiny: Any) -> None:
+    fresh = Projected(PooledEncoder(tiny.body, tiny.pooling), 32)
+    np.testing.assert_allclose(tiny.embed(WORDS, fresh), tiny.embed(WORDS), atol=1e-6)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_cosine_is_the_stated_share_of_both(tiny: Any, moved: bool) -> None:
+    own = trained(tiny, moved)
+    both, stock, other = blended(tiny, own).embed(WORDS), tiny.embed(WORDS), tiny.embed(WORDS, own)
+    assert np.abs(stock @ stock.T - other @ other.T).max() > 0.01
+    np.testing.assert_allclose(both @ both.T, SHARE * stock @ stock.T + (1 - SHARE) * other @ other.T, atol=1e-5)
+
+
+def test_with_a_projection_alone_one_pass_is_enough(tiny: Any) -> None:
+    passes: list[int] = []
+    tiny.body.register_forward_hook(lambda *_: passes.append(1))
+    blended(tiny, trained(tiny, False)).embed(WORDS[:1])
+    assert len(passes) == 1
+
+
+def test_a_head_says_the_same_of_the_blend(tiny: Any) -> None:
+    rng = np.random.default_rng(0)
+    head = Head.of(("negative", "positive"), 9 * rng.normal(size=(2, 32)), rng.normal(size=2))
+    said = head.probabilities(tiny.embed(WORDS))
+    assert np.ptp(said[:, 0]) > 0.01
+    over = carried_over(head, SHARE)
+    assert over.labels == head.labels
+    np.testing.assert_allclose(over.probabilities(blended(tiny, trained(tiny, True)).embed(WORDS)), said, atol=1e-5)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_it_is_exported_as_it_is(tiny: Any, tmp_path: Path, moved: bool) -> None:
+    own = trained(tiny, moved)
+    stock, bundle = (export_model(one, tmp_path / name) for name, one in (("s", tiny), ("b", blended(tiny, own))))
+    assert bundle.manifest.dim == 2 * stock.manifest.dim == 64
+    assert bundle.manifest.parity.max_abs_diff <= MAX_ABS_DIFF
+    expected = np.hstack([SHARE**0.5 * tiny.embed(WORDS), (1 - SHARE) ** 0.5 * tiny.embed(WORDS, own)])
+    np.testing.assert_allclose(OnnxEncoder(bundle, "cpu").encode(WORDS), expected, atol=MAX_ABS_DIFF)
+    nodes = [len(onnx.load(one.path / "encoder.onnx").graph.node) for one in (stock, bundle)]
+    assert (nodes[1] > 1.5 * nodes[0]) == moved  # with a projection alone, a text goes through the encoder once
