@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from model.training.finetune import Epoch, Training, Tuned, Watching, finetune
 from model.training.labelled import Labelled, Split, split
 from model.training.pretrained import Pretrained
 from model.training.pretrained import load as load_pretrained
+from model.training.running import clear_checkpoints
 from model.training.scores import Scores
 from model.training.scratch import SCRATCH, from_scratch
 
@@ -85,8 +85,7 @@ def run(wanted: Wanted) -> None:
             tuned.model.save(Path(folder))
             export_model(folder, wanted.out, heads={name: tuned.head})
         console.print(f"* exported to {wanted.out}, with the head {name!r}")
-    for checkpoint in work.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
+    clear_checkpoints(work)
 
 
 def use_cores() -> None:

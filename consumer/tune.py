@@ -54,7 +54,7 @@ def tune(
 
     Examples come from the fold that serves: what a user had liked, and what came next. Of the events, the last ones
     are for the gate alone; so are some items. The gate runs both models through the same fold, over these events,
-    and compares target by target. Exit 0: it passed. Exit 2: it did not; the bundle is kept, and not promoted.
+    and compares target by target. Exit 0: it passed. Exit 3: it did not; the bundle is kept, and not promoted.
 
     Without a registry nothing is published. Killed halfway, the same command goes on after the last epoch.
     Needs the extra 'train', and 'demo' without --model.
@@ -69,6 +69,7 @@ def tune(
         raise Fatal(f"no module {error.name!r}: install the extra 'train' (PyTorch)") from None
     from rich.console import Console
 
+    from consumer.serve import fold_settings
     from consumer.settings import load
     from consumer.shipped import shipped_bundle, shipped_model
     from consumer.window import from_dataset as dataset
@@ -94,7 +95,7 @@ def tune(
         )
         job = Job(
             source, model or shipped_model(), serving, tuning, work, hold_out, held_items,
-            Margins(margin, margin_unseen, cost), settings.taxonomy,
+            Margins(margin, margin_unseen, cost), fold_settings(settings), settings.taxonomy,
         )  # fmt: skip
         result = run(job, told, force)
     Console(width=TABLE_WIDTH).print(_table(result))
@@ -105,12 +106,18 @@ def tune(
         _promote(found, result, None if current is None else current.number)
     elif found is None and result.decision.promote:
         typer.echo(f"Next: penchant models publish {result.bundle.path}, and promote it")
-    raise typer.Exit(0 if result.decision.promote or force else 2)
+    raise typer.Exit(0 if result.decision.promote or force else 3)
 
 
 def _promote(registry: "Registry", result: "Result", number: int | None) -> None:
     """Publish and promote, unless somebody else promoted meanwhile: then what was compared with no longer serves."""
-    version = registry.publish(result.bundle.path)
+    version = result.bundle.manifest.version
+    if version in registry.published() and registry.manifest(version).tuning != result.bundle.manifest.tuning:
+        raise Fatal(
+            f"{version} is published already, with an earlier decision, and versions never change: "
+            f"to have it serve all the same, penchant models promote {version}"
+        )
+    registry.publish(result.bundle.path)
     every = result.report["blend"]["all"]
     note = "tuned: NDCG@10 {:.4f} -> {:.4f} ({:+.4f} to {:+.4f})".format(
         every["before"], every["after"], *every["ci95"]

@@ -1,5 +1,6 @@
 """`penchant tune`: examples from the fold, a trained encoder, its bundle, and the gate that may let it serve."""
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -22,20 +23,19 @@ from export.onnx import export_model
 from export.sentences import PARITY
 from model.errors import Fatal
 from model.evaluate import prepare
-from model.events import Event
+from model.events import Event, Forget
 from model.fold import Fold, FoldSettings
 from model.gate import CONTENT_ALONE, Compared, Decision, Margins, compare, compared, decide
 from model.heads import SENTIMENT, Head
 from model.taxonomy import Taxonomy
-from model.training.blend import Blended, carried_over
-from model.training.examples import Examples, collect_all, held_out
-from model.training.pretrained import load
+from model.training.blend import carried_over
+from model.training.examples import Example, Examples, collect_all, held_out
+from model.training.pretrained import Pretrained, load
+from model.training.running import clear_checkpoints
 from model.training.tuning import Tuned, Tuning, Window, texts_of, tune
 
 DEV = 0.1
 """Of the events to learn from: the last ones choose between trained models."""
-LEAST = 100
-"""Examples below which nothing can be learnt that would hold."""
 SAME = 1e-3
 """Vectors that differ by less are of the same weights."""
 Told = Callable[[str, int, int], None]
@@ -57,6 +57,8 @@ class Job:
     held_items: float = 0.1
     """Share of the items that are never trained on and judge by how it does on what is new; as many more choose."""
     margins: Margins = Margins()  # noqa: RUF009 (frozen, too)
+    folding: FoldSettings = FoldSettings()  # noqa: RUF009 (frozen, too)
+    """Those of `serve`."""
     taxonomy: Path | None = None
 
 
@@ -82,58 +84,73 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
     cut = round(len(events) * (1 - job.hold_out))
     if not 0 < cut < len(events):
         raise Fatal(f"{len(events)} events cannot be divided into some to learn from and some to judge by")
+    stock = load(str(job.model))
+    heads = _stock_heads(stock, job.serving)
     serving = OnnxEncoder(job.serving, threads=torch.get_num_threads())
     with _step(told, "catalogue", 1):
         head = job.serving.heads().get(SENTIMENT)
-        fold = prepare(items, serving, FoldSettings(), head)
-        alone = prepare(items, serving, FoldSettings(without=CONTENT_ALONE), head)
-    examples = Examples(
-        {item.item: item.content() for item in items},
-        collect_all(fold, events[:cut], serving.encode, _counter(told, "examples", 2 * cut)),
-    )
+        fold = prepare(items, serving, job.folding, head)
+        silenced = CONTENT_ALONE | set(job.folding.modalities)
+        alone = prepare(items, serving, msgspec.structs.replace(job.folding, without=silenced), head)
+    forgotten = {event.user for event in events[cut:] if isinstance(event, Forget)}
+    counted = _counter(told, "examples", 2 * cut)
+    texts = {item.item: item.content() for item in items}
+    found = collect_all(fold, events[:cut], serving.encode, job.source.shown, forgotten, counted)
     # The same events again, ranked by text alone: the gate's other fold.
-    collect_all(alone, events[:cut], serving.encode, _counter(told, "examples", 2 * cut, cut))
-    digest = examples.digest()
-    # Whatever else is asked for has checkpoints of its own: they are gone on with.
-    asked = repr((job.tuning, job.hold_out, job.held_items, str(job.model)))
-    folder = job.work / f"{_name(job.tuning)}-{hashlib.sha256((digest + asked).encode()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    examples.write(folder / "examples.msgpack")
-    window = _window(job, examples, events, cut)
-    if len(window.examples) < LEAST:
-        raise Fatal(f"{len(window.examples)} examples in {cut} events: at least {LEAST} are needed; a longer window")
-    stock = load(str(job.model))
+    collect_all(alone, events[:cut], serving.encode, progress=counted)
+    examples = Examples(texts, found).encoded()
+    window = _window(job, texts, found, events, cut)
     stock_vectors = stock.embed(texts_of(window).texts, None, lambda done, of: told("stock vectors", done, of))
-    tuned = tune(stock, stock_vectors, window, job.tuning, folder / "checkpoints", told)
-    bundle = _export(tuned, job, window, folder / "bundle", told)
-    text_alone, blend = _judge(job, (alone, fold), events[cut:], serving, bundle, window, told)
-    cost = _cost(job.serving, bundle)
-    decision = decide(blend, cost, job.margins)
-    if tuned.model.share == 1:
-        nothing = "the stock model alone did best on items held out to choose: nothing was learnt that would hold"
-        decision = Decision(False, [nothing, *decision.reasons])
-    if force and not decision.promote:
-        decision = msgspec.structs.replace(decision, forced=True)
-    report = {
-        "seconds": round(time.monotonic() - began, 1),
-        "decision": msgspec.to_builtins(decision),
-        **{name: msgspec.to_builtins(text_alone[name]) for name in ("warm", "held_out_items", "new_items")},
-        "blend": msgspec.to_builtins(blend),
-        "parity": msgspec.to_builtins(bundle.manifest.parity),
-        "cost": round(cost, 3),
-        "margins": msgspec.to_builtins(job.margins),
-        "training": _training(job, tuned, digest),
-    }
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    return Result(bundle.described(report), decision, report)
+    # Whatever else is asked for, or of another model, has checkpoints of its own: they are gone on with.
+    asked = repr((job.tuning, job.hold_out, job.held_items)).encode()
+    key = hashlib.sha256(asked + examples + stock_vectors.tobytes()).hexdigest()[:12]
+    with _folder(job, f"{_name(job.tuning)}-{key}") as folder:
+        (folder / "examples.msgpack").write_bytes(examples)
+        tuned = tune(stock, stock_vectors, window, job.tuning, folder / "checkpoints", told)
+        bundle = _export(tuned, job, window, heads, folder / "bundle", told)
+        clear_checkpoints(folder / "checkpoints")
+        text_alone, blend = _judge(job, (alone, fold), events[cut:], serving, bundle, window, told)
+        cost = _cost(job.serving, bundle)
+        decision = decide(blend, cost, job.margins)
+        if tuned.model.share == 1:
+            nothing = "the stock model alone did best on items held out to choose: nothing was learnt that would hold"
+            decision = Decision(False, [nothing, *decision.reasons])
+        if force and not decision.promote:
+            decision = msgspec.structs.replace(decision, forced=True)
+        report = {
+            "seconds": round(time.monotonic() - began, 1),
+            "decision": msgspec.to_builtins(decision),
+            **{name: msgspec.to_builtins(text_alone[name]) for name in ("warm", "held_out_items", "new_items")},
+            "blend": msgspec.to_builtins(blend),
+            "parity": msgspec.to_builtins(bundle.manifest.parity),
+            "cost": round(cost, 3),
+            "margins": msgspec.to_builtins(job.margins),
+            "training": _training(job, tuned, hashlib.sha256(examples).hexdigest()),
+        }
+        (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+        return Result(bundle.described(report), decision, report)
 
 
-def _window(job: Job, examples: Examples, events: Sequence[Event], cut: int) -> Window:
-    names = list(examples.texts)
-    seed = job.tuning.seed
+@contextmanager
+def _folder(job: Job, name: str) -> Iterator[Path]:
+    """A folder of the work folder that no other run fills meanwhile; raises `Fatal` where one does."""
+    folder = job.work / name
+    if job.serving.path.resolve().is_relative_to(folder.resolve()):
+        raise Fatal(f"{folder} holds the model that serves, and would be written anew: give another --work")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Fatal(f"{folder}: another run is at it; let it end, or give another --work") from None
+        yield folder
+
+
+def _window(job: Job, texts: dict[str, str], examples: Sequence[Example], events: Sequence[Event], cut: int) -> Window:
+    names, seed = list(texts), job.tuning.seed
     return Window(
-        examples.texts,
-        examples.examples,
+        texts,
+        examples,
         events[round(cut * (1 - DEV))].at_ms,
         events[cut].at_ms,
         held_out(names, job.held_items, seed, "dev"),
@@ -141,17 +158,18 @@ def _window(job: Job, examples: Examples, events: Sequence[Event], cut: int) -> 
     )
 
 
-def _export(tuned: Tuned, job: Job, window: Window, out: Path, told: Told) -> Bundle:
+def _export(tuned: Tuned, job: Job, window: Window, heads: dict[str, Head], out: Path, told: Told) -> Bundle:
     if out.exists():  # an earlier run's, of the same examples
         shutil.rmtree(out)
     told("export", 0, len(window.texts))
     topics = [text for topic in Taxonomy.read(job.taxonomy) for text in topic.descriptions]
-    texts, heads = [*window.texts.values(), *topics], _heads(tuned.model, job.serving)
-    return export_model(tuned.model, out, texts, lambda done, of: told("export", done, of), heads)
+    texts = [*window.texts.values(), *topics]
+    over = {name: carried_over(head, tuned.model.share) for name, head in heads.items()}
+    return export_model(tuned.model, out, texts, lambda done, of: told("export", done, of), over)
 
 
-def _heads(model: Blended, serving: Bundle) -> dict[str, Head]:
-    """Return the heads of the model that serves, which read the stock model's part of a vector and say the same.
+def _stock_heads(stock: Pretrained, serving: Bundle) -> dict[str, Head]:
+    """Return the heads of the model that serves, as they read the stock model's vectors.
 
     Raises:
         Fatal: it has heads, and is neither the stock model nor tuned from it.
@@ -159,15 +177,16 @@ def _heads(model: Blended, serving: Bundle) -> dict[str, Head]:
     heads, test = serving.heads(), serving.selftest()
     if not heads:
         return {}
-    expected, dim = model.embed(test.texts, model.plain()), int(model.config.hidden_size)
-    before = 1.0 if serving.manifest.tuning is None else float(serving.manifest.tuning["training"]["share"])
-    if np.abs(test.expected()[:, :dim] - before**0.5 * expected).max() > SAME:
+    expected, dim = stock.embed(test.texts), int(stock.config.hidden_size)
+    tuning = serving.manifest.tuning
+    before = 1.0 if tuning is None else float(tuning["training"]["share"])
+    fits = serving.manifest.dim == dim * (1 if tuning is None else 2)
+    if not fits or np.abs(test.expected()[:, :dim] - before**0.5 * expected).max() > SAME:
         raise Fatal(
-            f"the model that serves has heads ({', '.join(heads)}) that read other vectors than {model.source} gives: "
+            f"the model that serves has heads ({', '.join(heads)}) that read other vectors than {stock.source} gives: "
             "give --model the folder that it was made from"
         )
-    stock = {name: Head.of(one.labels, one.weights[:, :dim] * before**0.5, one.bias) for name, one in heads.items()}
-    return {name: carried_over(head, model.share) for name, head in stock.items()}
+    return {name: Head.of(one.labels, one.weights[:, :dim] * before**0.5, one.bias) for name, one in heads.items()}
 
 
 def _judge(

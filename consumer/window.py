@@ -3,15 +3,17 @@
 import heapq
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, TopicPartition
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, TopicPartition
 
 from consumer import datasets, kafka
 from consumer.settings import Settings
 from consumer.tables import ItemsTable, ends, read_to
 from model.errors import BadEvent, Fatal
-from model.events import Event, Item
+from model.events import Event, Item, ItemEvent, Recommendation
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Source:
     events: list[Event]
     said: dict[str, object]
     """For the manifest."""
+    shown: dict[str, list[str]] = field(default_factory=dict)
+    """Items of the lists that events answer by name, as users had them."""
     refused: Counter[str] = field(default_factory=Counter)
     """Records that are no events, by reason: serve dead-letters them."""
 
@@ -52,6 +56,8 @@ def from_kafka(settings: Settings, count: int, progress: Callable[[int, int], No
         table.close()
     topic = settings.events_topic
     consumer = kafka.table_consumer(settings, on_error)
+    shown: dict[str, list[str]] = field(default_factory=dict)
+    """Items of the lists that events answer by name, as users had them."""
     refused: Counter[str] = Counter()
     try:
         partitions = kafka.partitions_of(consumer, topic)
@@ -79,6 +85,30 @@ def from_kafka(settings: Settings, count: int, progress: Callable[[int, int], No
             progress(number, of)
     finally:
         consumer.close()
+    answered = {event.recommendation for each in events.values() for event in each if isinstance(event, ItemEvent)}
+    shown = _shown(settings, answered - {None}, on_error)
     merged = list(heapq.merge(*events.values(), key=lambda event: event.at_ms))
     offsets = {str(partition): [starts[partition], stop] for partition, stop in sorted(stops.items())}
-    return Source(items, merged, {"topic": topic, "offsets": offsets, "items": len(items)}, refused)
+    return Source(
+        items, merged, {"topic": topic, "offsets": offsets, "items": len(items), "lists": len(shown)}, shown, refused
+    )
+
+
+def _shown(settings: Settings, wanted: AbstractSet[str | None], on_error: kafka.OnError) -> dict[str, list[str]]:
+    """Return the items of those of the published lists that are wanted, as far as they are still there, by id."""
+    if not wanted:
+        return {}
+    topic, consumer = settings.recommendations_topic, kafka.table_consumer(settings, on_error)
+    decoder, shown = msgspec.json.Decoder(Recommendation), dict[str, list[str]]()
+    try:
+        partitions = kafka.partitions_of(consumer, topic)
+        stops = ends(settings, topic, partitions, on_error)
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
+        for message in read_to(consumer, stops, lambda: None):
+            if (value := message.value()) is not None:
+                found = decoder.decode(value)
+                if found.id in wanted:
+                    shown[found.id] = [one.item for one in found.items]
+    finally:
+        consumer.close()
+    return shown

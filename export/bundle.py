@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -55,6 +55,22 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """How many texts (of a catalogue, of topics) have their vectors in it."""
     tuning: dict[str, Any] | None = None
     """How it was trained, and what the gate said of it (`penchant tune`); None: it is as it was exported."""
+
+
+class _Figures(msgspec.Struct):
+    before: float
+    after: float
+
+
+class _Training(msgspec.Struct):
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)]
+
+
+class _Tuning(msgspec.Struct):
+    """What is read of `Manifest.tuning`."""
+
+    blend: dict[str, _Figures]
+    training: _Training
 
 
 class _FormatOnly(msgspec.Struct):
@@ -163,6 +179,8 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
         if found < 1:
             raise BadBundle(f"{where}: unknown format {found}; {ADVICE}")
         manifest = msgspec.json.decode(raw, type=Manifest)
+        if manifest.tuning is not None:
+            msgspec.convert(manifest.tuning, _Tuning)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadBundle(f"{where}: unreadable {MANIFEST} ({error}); {ADVICE}") from error
     for name in sorted({*manifest.forms.values(), manifest.selftest, manifest.tokenizer} - manifest.sha256.keys()):

@@ -19,6 +19,8 @@ from model.fold import Fold
 
 CONTENT_ALONE = frozenset(NAMES) - {"content", "content_best"}
 """Features to silence, so that text alone ranks."""
+LEAST_USERS = 30
+"""Fewer cannot stand for others: an interval from resampling a handful is far too narrow."""
 _POWER = (1.959964 + 0.841621) / 1.959964
 """From half an interval to the difference that would be found 4 times of 5 (two-sided test at 5%, power 80%)."""
 
@@ -27,6 +29,7 @@ class Compared(msgspec.Struct, frozen=True):
     """NDCG@10 of one slice of the targets; the difference is after minus before, its interval paired by user."""
 
     n: int
+    users: int
     before: float
     after: float
     popularity: float
@@ -106,6 +109,7 @@ def compared(
         ci95 = interval(gain, users[mask], seed)
         found[name] = Compared(
             n=int(mask.sum()),
+            users=len(np.unique(users[mask])),
             before=_mean(ndcg[0][mask]),
             after=_mean(ndcg[1][mask]),
             popularity=_mean(popularity[mask]),
@@ -124,8 +128,11 @@ def decide(figures: Mapping[str, Compared], cost: float, margins: Margins) -> De
     reasons = []
     for name, margin in (("all", margins.everything), ("unseen", margins.unseen)):
         one = figures[name]
-        if one.n == 0:
-            reasons.append(f"{name}: no targets in the hold-out, so nothing is shown: a longer window")
+        if one.users < LEAST_USERS or not one.before:
+            reasons.append(
+                f"{name}: {one.n} targets of {one.users} users, NDCG@10 {one.before:.4f} -> {one.after:.4f}: nothing "
+                f"can be shown with fewer than {LEAST_USERS} users, or where what serves has no hit: a longer window"
+            )
         elif one.ci95[0] < -margin * one.before:
             reasons.append(
                 f"{name}: NDCG@10 {one.before:.4f} -> {one.after:.4f}, and the interval of the difference, "

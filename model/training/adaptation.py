@@ -54,17 +54,22 @@ class Method:
         return {"full": 1e-4, "last": 3e-4, "lora": 1e-3}[self.kind]
 
 
+def check(body: Any, method: Method) -> None:
+    """Raise PenchantError where the body has not so many layers."""
+    if method.kind == "last" and method.layers > (count := len(_layers(body))):
+        raise PenchantError(f"last-{method.layers}: the model has {count} layers")
+
+
 def adapt(body: Any, method: Method) -> Any:
     """Return the body, of whose parameters only those require gradients that the method trains.
 
     Raises:
         PenchantError: it has not so many layers.
     """
+    check(body, method)
     layers = _layers(body)
     body.requires_grad_(method.kind == "full")
     if method.kind == "last":
-        if method.layers > len(layers):
-            raise PenchantError(f"last-{method.layers}: the model has {len(layers)} layers")
         for layer in layers[len(layers) - method.layers :]:
             layer.requires_grad_(True)
     if method.kind != "lora":

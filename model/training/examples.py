@@ -1,8 +1,8 @@
 """Training examples: what a user had liked, and what the user chose next; taken from the fold as it serves."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -13,7 +13,6 @@ from model.events import Event, Forget, Item, ItemEvent
 from model.fold import Fold
 from model.profile import HISTORY
 
-FORMAT = 1
 SHARES = 1000
 
 
@@ -25,10 +24,8 @@ class Past(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Example(msgspec.Struct, frozen=True, array_like=True):
-    """One target of the fold's own evaluation, with what the user had liked before it."""
+    """One target of the fold's own evaluation, with what the user had liked before it; whose it is, it does not say."""
 
-    user: str
-    """A digest: the examples are kept, and need not say who it was."""
     at_ms: int
     item: str
     """What was chosen."""
@@ -45,36 +42,22 @@ class Examples(msgspec.Struct, frozen=True):
 
     texts: dict[str, str]
     examples: list[Example]
-    format: int = FORMAT
 
     def encoded(self) -> bytes:
-        """Return the bytes that are kept and hashed."""
+        """Return the bytes that are kept and hashed: of a compacted topic, offsets would not bring them back."""
         return msgspec.msgpack.encode(self)
 
-    def digest(self) -> str:
-        """Return the hex sha256 of `encoded`: it names the examples in a manifest."""
-        return hashlib.sha256(self.encoded()).hexdigest()
 
-    def write(self, path: Path) -> None:
-        """Keep them: the items topic is compacted, so that offsets alone could not bring them back."""
-        path.write_bytes(self.encoded())
-
-    @staticmethod
-    def read(path: Path) -> "Examples":
-        """Return what `write` wrote; raises `Fatal` where it is something else."""
-        try:
-            found = msgspec.msgpack.decode(path.read_bytes(), type=Examples)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise Fatal(f"{path}: no training examples ({error}); leave it out, or give another file") from error
-        if found.format > FORMAT:
-            raise Fatal(f"{path}: examples of format {found.format}, this version reads up to {FORMAT}")
-        return found
-
-
-def collect(fold: Fold, event: Event, vectors: Mapping[str, NDArray[np.float32]]) -> Example | None:
+def collect(
+    fold: Fold,
+    event: Event,
+    vectors: Mapping[str, NDArray[np.float32]],
+    shown: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Example | None:
     """Apply an event to the fold, and return the example in it, None where nothing was chosen or nothing liked before.
 
     What counts as a target, and what as liked, is the fold's decision alone: nothing is defined a second time here.
+    `shown` are the lists that users really had, by id.
     """
     outcome = fold.apply(event, vectors)
     if outcome.evaluation is None or not isinstance(event, ItemEvent):
@@ -84,28 +67,30 @@ def collect(fold: Fold, event: Event, vectors: Mapping[str, NDArray[np.float32]]
     past = [Past(one.item, one.text) for one in profile.liked if one.item != item][:HISTORY]
     if not past:
         return None
-    passed = outcome.answer.passed if outcome.answer is not None else []
+    passed = [name for name in shown.get(event.recommendation or "", ()) if name != item]
     consumed = [name for name in profile.consumed if name != item]
-    return Example(_digest(event.user), event.at_ms, item, past, consumed, passed)
+    return Example(event.at_ms, item, past, consumed, passed)
 
 
 def collect_all(
     fold: Fold,
     events: Iterable[Event],
     encode: Callable[[Sequence[str]], NDArray[np.float32]],
+    shown: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    forgotten: Collection[str] = (),
     progress: Callable[[], None] = lambda: None,
 ) -> list[Example]:
     """Apply events in order and return the examples in them; `encode` embeds words, shape (n, dim).
 
-    A user who asked to be forgotten leaves no example behind.
+    A user who asked to be forgotten, in these events or later (`forgotten`), leaves no earlier example behind.
     """
     by_user: dict[str, list[tuple[int, Example]]] = {}
     for number, event in enumerate(events):
         words = fold.texts(event)
-        found = collect(fold, event, dict(zip(words, encode(words), strict=True)) if words else {})
+        found = collect(fold, event, dict(zip(words, encode(words), strict=True)) if words else {}, shown)
         if isinstance(event, Forget):
             by_user.pop(event.user, None)
-        elif found is not None:
+        elif found is not None and event.user not in forgotten:
             by_user.setdefault(event.user, []).append((number, found))
         progress()
     return [example for _, example in sorted((pair for pairs in by_user.values() for pair in pairs), key=_first)]
@@ -167,7 +152,3 @@ def refuse_leaks(training: Sequence[Example], until_ms: int, untrained: frozense
             raise Leak(f"example {number} touches an item that is held out")
         if example.item in example.consumed or any(one.item == example.item for one in example.past):
             raise Leak(f"example {number} has what was chosen in its past")
-
-
-def _digest(user: str) -> str:
-    return hashlib.blake2b(user.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

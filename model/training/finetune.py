@@ -2,13 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from transformers import (
     DataCollatorWithPadding,
     EarlyStoppingCallback,
@@ -18,16 +16,14 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_callback import TrainerState
 
 from model.heads import Head
 from model.training.adaptation import Method, adapt, merged
 from model.training.classifier import Classifier
 from model.training.labelled import Labelled, Split
 from model.training.pretrained import PooledEncoder, Pretrained
+from model.training.running import Precision, arguments, best_precision, whole_checkpoint
 from model.training.scores import Scores, scored, wilson
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -88,13 +84,6 @@ class Watching:
         """Hear how an epoch went."""
 
 
-def best_precision() -> Precision:
-    """Return what this machine computes fastest in: bf16 where it has instructions for it, on a GPU else fp16."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
-
-
 def finetune(pretrained: Pretrained, split: Split, training: Training, work: Path, watching: Watching) -> Tuned:
     """Train on the split's first part, stop by its second, score once on its third.
 
@@ -111,33 +100,15 @@ def finetune(pretrained: Pretrained, split: Split, training: Training, work: Pat
     classifier = Classifier(PooledEncoder(body, pretrained.pooling), int(pretrained.config.hidden_size), len(labels))
     trainable = sum(one.numel() for one in classifier.parameters() if one.requires_grad)
     share = trainable / sum(one.numel() for one in classifier.parameters())
-    arguments = TrainingArguments(
-        output_dir=str(work),
+    own = TrainingArguments(
+        **arguments(work, precision, "eval_accuracy", training.seed),
         num_train_epochs=training.epochs or method.epochs,
         per_device_train_batch_size=training.batch,
         per_device_eval_batch_size=2 * training.batch,
         gradient_accumulation_steps=training.accumulate,
         learning_rate=training.learning_rate or method.learning_rate,
-        lr_scheduler_type="linear",
         warmup_steps=0.06,  # below 1, a share of all steps
-        weight_decay=0.01,
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        train_sampling_strategy="group_by_length",
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        logging_strategy="epoch",
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_accuracy",
-        greater_is_better=True,
         report_to=training.report_to,
-        seed=training.seed,
-        use_cpu=not torch.cuda.is_available(),
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-        restore_callback_states_from_checkpoint=True,  # how long early stopping has been waiting
     )
 
     def rows(part: Sequence[Labelled]) -> list[dict[str, Any]]:
@@ -158,7 +129,7 @@ def finetune(pretrained: Pretrained, split: Split, training: Training, work: Pat
     heard = _Heard(watching, len(split.dev))
     trainer = Trainer(
         model=classifier,
-        args=arguments,
+        args=own,
         data_collator=DataCollatorWithPadding(pretrained.tokenizer),
         train_dataset=rows(split.train),
         eval_dataset=rows(sorted(split.dev, key=_length)),
@@ -166,21 +137,12 @@ def finetune(pretrained: Pretrained, split: Split, training: Training, work: Pat
         callbacks=[heard, EarlyStoppingCallback(early_stopping_patience=training.patience)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=_whole_checkpoint(work))
+    trainer.train(resume_from_checkpoint=whole_checkpoint(work))
     test = _scored(trainer.predict(rows(sorted(split.test, key=_length))), len(labels))
     trained = replace(pretrained, body=merged(body, method).cpu().float().eval())
     head = classifier.cpu().head(labels)
     seconds = time.monotonic() - began
     return Tuned(trained, head, heard.epochs, test, share, precision, seconds, trainer.is_world_process_zero())
-
-
-def _whole_checkpoint(work: Path) -> str | None:
-    """Return the newest checkpoint that was written to its end, which is the trainer's state; None without one."""
-    steps: dict[int, Path] = {}
-    for path in work.glob("checkpoint-*"):
-        with suppress(OSError, ValueError):
-            steps[TrainerState.load_from_json(str(path / "trainer_state.json")).global_step] = path
-    return str(steps[max(steps)]) if steps else None
 
 
 def _length(one: Labelled) -> int:

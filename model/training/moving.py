@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from model.encoding import Vectors
 from model.training.adaptation import Method, adapt, merged
 from model.training.blend import Projected
-from model.training.finetune import best_precision
 from model.training.judging import reciprocal_ranks
-from model.training.nextitem import Encoded, Objective, Texts
+from model.training.nextitem import Encoded, Indices, Objective, Texts
 from model.training.pretrained import PooledEncoder, Pretrained
+from model.training.running import arguments, best_precision, whole_checkpoint
 
 TEXTS = 256
 """Texts encoded anew at a step."""
@@ -68,6 +67,7 @@ def move(
     objective: Objective,
     texts: Texts,
     judges: Sequence[Encoded],
+    columns: Indices,
     method: Method,
     epochs: int,
     seed: int,
@@ -76,7 +76,8 @@ def move(
 ) -> tuple[Projected, int]:
     """Return the encoder and projection after training both from where `fitted` is, and how many parameters moved.
 
-    The best of the epochs is returned, by the dev examples of `judges`. Checkpoints are in `work`.
+    The best of the epochs is returned, by the dev examples of `judges` among the items `columns`. Checkpoints are in
+    `work`.
     """
     set_seed(seed)
     device = next(fitted.parameters()).device
@@ -87,46 +88,28 @@ def move(
     with torch.no_grad():
         memory = fitted.project(torch.from_numpy(stock_vectors).to(device)).clone()
     moving = Moving(trained, memory, objective, seed)
-    precision = best_precision()
-    arguments = TrainingArguments(
-        output_dir=str(work),
+    own = TrainingArguments(
+        **arguments(work, best_precision(), "eval_score", seed),
         num_train_epochs=epochs,
         per_device_train_batch_size=TEXTS,
         learning_rate=method.learning_rate / 2,
-        lr_scheduler_type="linear",
         warmup_steps=0.1,  # below 1, a share of all steps
-        weight_decay=0.01,
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        train_sampling_strategy="group_by_length",
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        logging_strategy="epoch",
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_score",
-        greater_is_better=True,
         report_to="tensorboard",
-        seed=seed,
-        use_cpu=not torch.cuda.is_available(),
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_drop_last=len(texts) > TEXTS,
         ddp_broadcast_buffers=False,
-        remove_unused_columns=False,
     )
     rows = _rows(stock, texts)
     trainer = _Judged(
         model=moving,
-        args=arguments,
+        args=own,
         data_collator=lambda batch: _collate(stock, batch),
         train_dataset=rows,
         eval_dataset=rows,
         callbacks=[_Heard(told), EarlyStoppingCallback(early_stopping_patience=PATIENCE)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.judged = lambda: _score(trained, stock, stock_vectors, texts, judges)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    trainer.judged = lambda: _score(trained, stock, stock_vectors, texts, judges, columns)
+    trainer.train(resume_from_checkpoint=whole_checkpoint(work))
     moved = sum(one.numel() for one in body.parameters() if one.requires_grad)
     whole = merged(body, method)
     _share_frozen(stock.body, whole)
@@ -141,11 +124,16 @@ def embed(trained: Projected, stock: Pretrained, texts: Texts) -> Vectors:
 
 
 def _score(
-    trained: Projected, stock: Pretrained, stock_vectors: Vectors, texts: Texts, judges: Sequence[Encoded]
+    trained: Projected,
+    stock: Pretrained,
+    stock_vectors: Vectors,
+    texts: Texts,
+    judges: Sequence[Encoded],
+    columns: Indices,
 ) -> float:
     """Return the geometric mean, over the kinds of dev examples, of mean reciprocal ranks."""
     vectors = np.hstack([JUDGED_AT**0.5 * stock_vectors, (1 - JUDGED_AT) ** 0.5 * embed(trained, stock, texts)])
-    means = [reciprocal_ranks(vectors, each, len(texts.names)).mean() for each in judges if len(each)]
+    means = [reciprocal_ranks(vectors, each, columns).mean() for each in judges if len(each)]
     return float(np.exp(np.mean(np.log(np.maximum(means, 1e-9))))) if means else 0.0
 
 

@@ -14,17 +14,20 @@ import numpy as np
 import torch
 
 from model.encoding import Vectors
-from model.training.adaptation import Method
+from model.errors import Fatal
+from model.training.adaptation import Method, check
 from model.training.blend import Blended, Projected
 from model.training.examples import Example, refuse_leaks, training_part
 from model.training.judging import reciprocal_ranks
 from model.training.moving import embed, move
-from model.training.nextitem import Encoded, Objective, Texts
+from model.training.nextitem import Encoded, Indices, Objective, Texts
 from model.training.pretrained import PooledEncoder, Pretrained
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, and how many steps of how many."""
 SHARES = (0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
+LEAST = 100
+"""Examples below which nothing can be learnt that would hold."""
 RIDGE = 5e-3
 """Times the squared weights of the projection: without it, items are learnt by heart (docs/tuning.md)."""
 
@@ -101,8 +104,10 @@ def tune(
 
     Raises:
         Leak: held out is not held out.
-        Fatal: too little to learn from.
+        Fatal: too little to learn from or to choose by.
+        PenchantError: the model has fewer layers than the method is to train.
     """
+    check(stock.body, tuning.method)
     torch.manual_seed(tuning.seed)
     # Else threads add gradients of gathered rows in the order in which they come by.
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -111,19 +116,24 @@ def tune(
     training = training_part(window.examples, window.dev_from_ms, window.untrained)
     refuse_leaks(training, window.dev_from_ms, window.untrained)
     objective = Objective(Encoded.of(training, texts), texts, window.untrained, device)
+    judges, columns = _judges(window, texts)
+    if len(objective) < LEAST:
+        raise Fatal(f"{len(objective)} examples to learn from, at least {LEAST} are needed: a longer window")
+    if tuning.share is None and not len(judges[1]):
+        raise Fatal("no examples of items held out to choose the share: a longer window, more --held-items, or --share")
     trained = Projected(PooledEncoder(stock.body, stock.pooling), stock_vectors.shape[1]).to(device)
     losses = _fit_projection(trained, torch.from_numpy(stock_vectors).to(device), objective, tuning, told)
     trainable = sum(one.numel() for one in trained.change.parameters())
     with torch.no_grad():
         vectors = trained.project(torch.from_numpy(stock_vectors).to(device)).cpu().numpy()
-    judges = _judges(window, texts)
     if tuning.method != Method("last", 0):
         trained, moved = move(
-            stock, trained, objective, texts, judges, tuning.method, tuning.epochs, tuning.seed, work, told
+            stock, trained, objective, texts, judges, columns, tuning.method, tuning.epochs, tuning.seed, work, told
         )
         vectors = embed(trained, stock, texts)
         trainable += moved
-    tried = _shares(stock_vectors, vectors, judges, len(texts.names), tuning)
+    tried = _shares(stock_vectors, vectors, judges, columns, tuning)
+    stock.body.cpu()
     whole = sum(one.numel() for one in trained.parameters())
     model = Blended(
         **{name: getattr(stock, name) for name in stock.__dataclass_fields__},
@@ -154,25 +164,35 @@ def _fit_projection(
     return [round(float(np.mean(part)), 4) for part in np.array_split(losses, min(10, len(losses)))]
 
 
-def _judges(window: Window, texts: Texts) -> tuple[Encoded, Encoded]:
-    """Return dev examples that choose warm items, and those that choose items held out for that."""
+def _judges(window: Window, texts: Texts) -> tuple[tuple[Encoded, Encoded], Indices]:
+    """Return dev examples that choose warm items and such that choose items held out for that, and all they may choose.
+
+    What the gate judges by is in none of it.
+    """
     dev = [one for one in window.examples if window.dev_from_ms <= one.at_ms < window.until_ms]
     held = [one for one in window.examples if one.at_ms < window.until_ms and one.item in window.dev_items]
-    return Encoded.of([one for one in dev if one.item not in window.untrained], texts), Encoded.of(held, texts)
+    warm, unseen = (
+        Encoded.of(training_part(part, window.until_ms, barred), texts)
+        for part, barred in ((dev, window.untrained), (held, window.test_items))
+    )
+    columns = [number for name, number in texts.of_item.items() if name not in window.test_items]
+    return (warm, unseen), np.array(columns, np.int64)
 
 
 def _shares(
-    stock: Vectors, trained: Vectors, judges: tuple[Encoded, Encoded], items: int, tuning: Tuning
+    stock: Vectors, trained: Vectors, judges: tuple[Encoded, Encoded], columns: Indices, tuning: Tuning
 ) -> list[Chosen]:
     """Return how well some shares of the stock model do on dev examples, the stock model alone first."""
     tried = []
     for share in (1.0, *(SHARES if tuning.share is None else (tuning.share,))):
         vectors = np.hstack([share**0.5 * stock, (1 - share) ** 0.5 * trained]).astype(np.float32)
-        means = [reciprocal_ranks(vectors, part, items) for part in judges]
+        means = [reciprocal_ranks(vectors, part, columns) for part in judges]
         tried.append(Chosen(share, *(round(float(each.mean()), 5) if len(each) else 0.0 for each in means)))
     return tried
 
 
 def _choose(tried: Sequence[Chosen], tuning: Tuning) -> float:
     """Return the share that is best on held-out items: for warm ones, counts say more than any text."""
+    if tuning.share is not None:
+        return tuning.share
     return max(tried, key=lambda one: (one.held_out, one.warm)).share

@@ -1,12 +1,14 @@
 """What `penchant tune` reads from Kafka: the newest events of every partition, the items, and nothing that is none."""
 
+import msgspec
 import pytest
 from confluent_kafka import Producer
 
 from consumer.settings import Settings
 from consumer.window import from_kafka
 from model.errors import DependencyAway, Fatal
-from tests.broker.test_serve import events, prepare
+from model.events import Recommendation, Recommended
+from tests.broker.test_serve import events, prepare, send
 
 
 def nothing(done: int, of: int) -> None:
@@ -28,6 +30,20 @@ def test_the_newest_of_every_partition_merged_by_time(bootstrap: str) -> None:
     assert source.said["offsets"] == {"0": [9, 20], "1": [10, 21]}
     assert told[-1] == (22, 22)
     assert len(source.items) == 40
+
+
+def test_lists_are_those_that_users_had(bootstrap: str) -> None:
+    settings = prepare(bootstrap)
+    click = {"kind": "click", "id": "c", "user": "u", "at_ms": 2, "item": "i1", "recommendation": "seen"}
+    lists = [
+        Recommendation(name, "u", 1, "e", "m", 0, "greedy", [Recommended(i, 0.0, 1.0, [], 0.0) for i in ("i2", "i1")])
+        for name in ("seen", "other")
+    ]
+    send(settings, settings.events_topic, [(b"u", msgspec.json.encode(click))])
+    send(settings, settings.recommendations_topic, [(b"u", msgspec.json.encode(one)) for one in lists])
+    source = from_kafka(settings, 1000, nothing)
+    assert source.shown == {"seen": ["i2", "i1"]}
+    assert source.said["lists"] == 1
 
 
 def test_no_events_and_no_topic_are_said(bootstrap: str) -> None:

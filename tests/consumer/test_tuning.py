@@ -1,5 +1,7 @@
 """`penchant tune` from ratings to a promoted bundle, with the real MiniLM on a part of MovieLens."""
 
+import dataclasses
+import hashlib
 import json
 import os
 from collections import Counter
@@ -17,11 +19,13 @@ from consumer.cli import app
 from consumer.datasets import load_ml100k
 from consumer.metrics import Metrics
 from consumer.shipped import shipped_bundle
+from consumer.tuning import Job, _folder
+from consumer.window import Source
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
 from export.registry import Registry
-from model.errors import PenchantError
-from model.training.examples import Examples
+from model.errors import Fatal, PenchantError
+from model.training.tuning import Tuning
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -65,7 +69,7 @@ def tuned(ratings: Path, folder: Path, *arguments: str) -> tuple[int, dict[str, 
 def first(ratings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Bundle, str]:
     folder = tmp_path_factory.mktemp("first")
     status, report, said = tuned(ratings, folder)
-    assert status == (0 if report["decision"]["promote"] else 2)
+    assert status == (0 if report["decision"]["promote"] else 3)
     return report, Bundle.open(next((folder / "work").glob("*/bundle"))), said
 
 
@@ -78,8 +82,8 @@ def test_the_report_and_the_bundle_agree(first: tuple[dict[str, Any], Bundle, st
     assert report["parity"]["max_abs_diff"] < 1e-5
     assert report["blend"]["all"]["n"] > report["blend"]["unseen"]["n"] > 0
     assert report["training"]["losses"][-1] < report["training"]["losses"][0]
-    kept = Examples.read(bundle.path.parent / "examples.msgpack")
-    assert kept.digest() == report["training"]["examples_sha256"]
+    kept = (bundle.path.parent / "examples.msgpack").read_bytes()
+    assert hashlib.sha256(kept).hexdigest() == report["training"]["examples_sha256"]
     assert bundle.items() is not None
 
 
@@ -125,6 +129,35 @@ def test_the_same_command_gives_the_same_weights(
     assert report["decision"]["forced"] == (not report["decision"]["promote"])
     assert ("FORCED" in current.note) == report["decision"]["forced"]
     assert registry.manifest(version).tuning == report
+
+
+def test_a_decision_that_was_published_is_not_replaced(
+    ratings: Path, first: tuple[dict[str, Any], Bundle, str], tmp_path: Path
+) -> None:
+    registry = Registry.open(str(tmp_path / "registry"))
+    registry.publish(first[1].path)
+    shipped = str(shipped_bundle(Console(stderr=True)))
+    with pytest.raises(PenchantError, match="with an earlier decision"):
+        tuned(ratings, tmp_path, "--bundle", shipped, "--force", "--registry", str(tmp_path / "registry"))
+    assert registry.current() is None
+
+
+def test_what_serves_is_never_written_over(
+    ratings: Path, first: tuple[dict[str, Any], Bundle, str], tmp_path: Path
+) -> None:
+    path = first[1].path
+    job = Job(Source([], [], {}), Path("model"), first[1], Tuning(), path.parent.parent)
+    with pytest.raises(Fatal, match="holds the model that serves"), _folder(job, path.parent.name):
+        pass
+    other = dataclasses.replace(job, work=tmp_path)
+    with _folder(other, "one"), pytest.raises(Fatal, match="another run is at it"), _folder(other, "one"):
+        pass
+    Bundle.open(path)
+
+
+def test_layers_that_there_are_not_are_said(ratings: Path, tmp_path: Path) -> None:
+    with pytest.raises(PenchantError, match="the model has 6 layers"):
+        tuned(ratings, tmp_path, "--method", "last-7")
 
 
 def test_too_little_is_refused_and_nothing_is_left(ratings: Path, tmp_path: Path) -> None:

@@ -59,6 +59,20 @@ def test_newer_format(copied: Path) -> None:
     _refused(copied, "newer than this Penchant")
 
 
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        {},
+        {"blend": [], "training": {"share": 0.5}},
+        {"blend": {"all": {"before": 0.1}}, "training": {"share": 0.5}},
+        {"blend": {}, "training": {"share": 0}},
+    ],
+)
+def test_a_report_that_could_not_be_told(copied: Path, tuning: dict[str, Any]) -> None:
+    _edit_manifest(copied, tuning=tuning)
+    _refused(copied, "unreadable")
+
+
 def test_name_that_leaves_the_folder(copied: Path) -> None:
     sha256 = Bundle.open(copied).manifest.sha256
     _edit_manifest(copied, sha256={**sha256, "../x": "0"})

@@ -12,7 +12,14 @@ from model.outcome import Evaluation
 from tests.model.conftest import WordEncoder
 
 GOOD = Compared(
-    n=1000, before=0.1, after=0.11, popularity=0.05, difference=0.01, ci95=[0.005, 0.015], smallest_detectable=0.007
+    n=1000,
+    users=100,
+    before=0.1,
+    after=0.11,
+    popularity=0.05,
+    difference=0.01,
+    ci95=[0.005, 0.015],
+    smallest_detectable=0.007,
 )
 
 
@@ -103,13 +110,15 @@ def test_each_slice_has_its_own_figures() -> None:
 
 def test_each_reason_to_refuse_refuses() -> None:
     bad = msgspec.structs.replace(GOOD, after=0.099, difference=-0.001, ci95=[-0.004, 0.002])
-    none = msgspec.structs.replace(GOOD, n=0)
+    none = msgspec.structs.replace(GOOD, n=1, users=1, ci95=[0.0, 0.0])
+    missed = msgspec.structs.replace(GOOD, before=0.0, after=0.0, ci95=[0.0, 0.0])
     assert decide({"all": GOOD, "unseen": GOOD}, 1.0, Margins()).promote
     assert decide({"all": bad, "unseen": bad}, 1.0, Margins(everything=0.05)).promote
     for figures, cost, said in (
         ({"all": bad, "unseen": GOOD}, 1.0, "does not exclude a loss of 2%"),
         ({"all": GOOD, "unseen": msgspec.structs.replace(bad, ci95=[-0.006, 0.0])}, 1.0, "a loss of 5%"),
-        ({"all": GOOD, "unseen": none}, 1.0, "no targets"),
+        ({"all": GOOD, "unseen": none}, 1.0, "1 targets of 1 users"),
+        ({"all": GOOD, "unseen": missed}, 1.0, "has no hit"),
         ({"all": GOOD, "unseen": GOOD}, 2.6, "2.60 times as long"),
     ):
         decision = decide(figures, cost, Margins())

@@ -1,14 +1,10 @@
 """Examples are the fold's own targets, and what is held out stays out."""
 
-import hashlib
-from pathlib import Path
-
 import msgspec
 import pytest
 
-from model.errors import Fatal
 from model.evaluate import judge, prepare
-from model.events import Click, Event, Forget, Item, Request, Search
+from model.events import Click, Event, Forget, Item, Search
 from model.fold import FoldSettings
 from model.training.examples import (
     Example,
@@ -34,6 +30,10 @@ def stream(count: int) -> list[Event]:
         else:
             made.append(Click(id=f"e{n}", user=user, at_ms=n * 1000, item=f"i{(n * 7 + n // 5) % 40}"))
     return made
+
+
+USERS_1 = {event.item for event in stream(60) if isinstance(event, Click) and event.user == "user-1"}
+NEW = [n for n in range(40) if f"i{n}" not in USERS_1]
 
 
 def collected(items: list[Item], encoder: WordEncoder, events: list[Event]) -> list[Example]:
@@ -65,42 +65,27 @@ def test_the_past_is_newest_first(items: list[Item], encoder: WordEncoder) -> No
     assert last.past == [Past(item=f"i{n}") for n in range(12, 2, -1)]
 
 
-def test_what_was_shown_and_not_chosen_is_passed(items: list[Item], encoder: WordEncoder) -> None:
+def test_what_was_really_shown_and_not_chosen_is_passed(items: list[Item], encoder: WordEncoder) -> None:
     fold = prepare(items, encoder, FoldSettings())
     collect_all(fold, stream(60), encoder.encode)
-    shown = fold.apply(Request(id="r", user="user-1", at_ms=60_000), {}).recommendation
-    assert shown is not None
-    held = [one.item for one in shown.items]
-    click = Click(id="c", user="user-1", at_ms=61_000, item=held[1], recommendation=shown.id)
-    (answered,) = collect_all(fold, [click], encoder.encode)
-    assert answered.item == held[1]
-    assert answered.passed == [held[0], *held[2:]]
+    clicks = [
+        Click(id=f"c{n}", user="user-1", at_ms=61_000 + n, item=f"i{n}", recommendation=name)
+        for n, name in ((NEW[0], "shown"), (NEW[1], "lost"))
+    ]
+    shown = {"shown": ["i1", f"i{NEW[0]}", "i2"]}
+    assert [one.passed for one in collect_all(fold, clicks, encoder.encode, shown)] == [["i1", "i2"], []]
 
 
 def test_who_is_forgotten_leaves_nothing_and_nobody_is_named(items: list[Item], encoder: WordEncoder) -> None:
+    """Whether it is asked for within the events that are learnt from, or later."""
     events = stream(100)
     before = collected(items, encoder, events)
-    gone = collected(items, encoder, [*events, Forget(id="f", user="user-1", at_ms=10**6)])
-    users = {one.user for one in before}
-    assert len(users) == 5
-    assert len({one.user for one in gone}) == 4
-    assert gone == [one for one in before if one.user in {other.user for other in gone}]
+    others = {event.at_ms for event in events if event.user != "user-1"}
+    within = collected(items, encoder, [*events, Forget(id="f", user="user-1", at_ms=10**6)])
+    later = collect_all(prepare(items, encoder, FoldSettings()), events, encoder.encode, forgotten={"user-1"})
+    assert within == later == [one for one in before if one.at_ms in others]
+    assert 0 < len(within) < len(before)
     assert b"user-" not in Examples({}, before).encoded()
-
-
-def test_kept_and_read_again(tmp_path: Path) -> None:
-    examples = Examples({"a": "A"}, [Example("u", 1, "a", [Past(text="x")], ["b"], [])])
-    examples.write(tmp_path / "kept")
-    read = Examples.read(tmp_path / "kept")
-    assert read == examples
-    assert read.digest() == examples.digest() == hashlib.sha256((tmp_path / "kept").read_bytes()).hexdigest()
-    assert msgspec.structs.replace(examples, texts={"a": "B"}).digest() != examples.digest()
-    (tmp_path / "kept").write_bytes(b"\xc1")
-    with pytest.raises(Fatal, match="no training examples"):
-        Examples.read(tmp_path / "kept")
-    (tmp_path / "kept").write_bytes(msgspec.msgpack.encode(msgspec.structs.replace(examples, format=2)))
-    with pytest.raises(Fatal, match="format 2"):
-        Examples.read(tmp_path / "kept")
 
 
 def test_an_items_text_is_what_the_encoder_reads(items: list[Item]) -> None:
@@ -118,7 +103,7 @@ def test_what_is_held_out_depends_on_no_other_item() -> None:
     assert held_out(names, 0.1, 4, "test") != test
 
 
-SOUND = Example("u", 50, "a", [Past(item="b"), Past(text="words")], ["b"], ["c"])
+SOUND = Example(50, "a", [Past(item="b"), Past(text="words")], ["b"], ["c"])
 
 
 def test_the_training_part_touches_nothing_held_out() -> None:

@@ -1,6 +1,7 @@
 """An encoder that moves: from where the projection is, to its best epoch, and killed halfway to the same end."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def examples(turned: bool = False) -> list[Example]:
         liked = [f"i{2 * k + n % 2}" for k in rng.choice(20, 3, replace=False)]
         chosen = f"i{2 * int(rng.integers(20)) + (n % 2) ^ turned}"
         if chosen not in liked:
-            made.append(Example(f"u{n}", n, chosen, [Past(item=name) for name in liked], liked, []))
+            made.append(Example(n, chosen, [Past(item=name) for name in liked], liked, []))
     return made
 
 
@@ -64,7 +65,8 @@ def moved(
     objective = Objective(encoded, texts, frozenset(), torch.device("cpu"))
     judged = Encoded.of(judges or examples(), texts)
     trained, count = move(
-        tiny, fitted(tiny), objective, texts, [judged], Method.parse(method), EPOCHS, 0, work, told
+        tiny, fitted(tiny), objective, texts, [judged], np.arange(len(TEXTS)), Method.parse(method), EPOCHS, 0, work,
+        told,
     )  # fmt: skip
     assert 0 < count < sum(one.numel() for one in tiny.body.parameters())
     return trained, texts
@@ -114,6 +116,26 @@ def test_killed_halfway_it_comes_to_the_same_end(tiny: Any, tmp_path: Path, meth
         np.testing.assert_allclose(last[1][name], array, atol=1e-7, err_msg=name)
 
 
+def test_a_checkpoint_cut_short_is_passed_over_and_waiting_is_remembered(tiny: Any, tmp_path: Path) -> None:
+    def until_the_seventh(_what: str, done: int, _of: int) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        moved(tiny, "last-1", tmp_path, until_the_seventh)
+    (tmp_path / "checkpoint-7").mkdir()  # killed while it was written
+    told = tmp_path / "checkpoint-6" / "trainer_state.json"
+    state = json.loads(told.read_text())
+    state["best_metric"] = 2.0  # which nothing reaches
+    state["stateful_callbacks"]["EarlyStoppingCallback"]["attributes"]["early_stopping_patience_counter"] = 2
+    told.write_text(json.dumps(state))
+    steps: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "EPOCHS", 9)
+        moved(tiny, "last-1", tmp_path, lambda _what, done, _of: steps.append(done))
+    assert steps == [7, 8]  # the third epoch in vain was the last
+
+
 def test_the_best_epoch_is_returned(tiny: Any, tmp_path: Path) -> None:
     other_way = examples(turned=True)  # the more it learns, the worse it does
     trained, texts = moved(tiny, "last-1", tmp_path, judges=other_way)
@@ -123,5 +145,5 @@ def test_the_best_epoch_is_returned(tiny: Any, tmp_path: Path) -> None:
     assert max(scores) > scores[-1]
     stock = JUDGED_AT**0.5 * tiny.embed(texts.texts)
     vectors = np.hstack([stock, (1 - JUDGED_AT) ** 0.5 * embed(trained, tiny, texts)])
-    score = reciprocal_ranks(vectors, Encoded.of(other_way, texts), len(TEXTS)).mean()
+    score = reciprocal_ranks(vectors, Encoded.of(other_way, texts), np.arange(len(TEXTS))).mean()
     assert score == pytest.approx(max(scores), rel=1e-5)

@@ -14,9 +14,9 @@ UNTRAINED = frozenset({"i11"})
 
 def examples() -> list[Example]:
     return [
-        Example("u", 1, "i0", [Past(item="i1"), Past(text="some words"), Past(item="i2")], ["i1", "i2"], ["i3", "i4"]),
-        Example("v", 2, "i5", [Past(item="i6")], ["i6", "gone"], []),
-        Example("v", 3, "i0", [Past(item="i5"), Past(item="i6"), Past(item="gone")], ["i5", "i6"], ["i7"]),
+        Example(1, "i0", [Past(item="i1"), Past(text="some words"), Past(item="i2")], ["i1", "i2"], ["i3", "i4"]),
+        Example(2, "i5", [Past(item="i6")], ["i6", "gone"], []),
+        Example(3, "i0", [Past(item="i5"), Past(item="i6"), Past(item="gone")], ["i5", "i6"], ["i7"]),
     ]
 
 
@@ -70,5 +70,5 @@ def test_of_a_large_catalogue_some_items_are_drawn_and_the_chosen_one_is_among_t
 
 
 def test_an_example_without_anything_known_is_left_out() -> None:
-    lost = [Example("u", 1, "gone", [Past(item="i1")], [], []), Example("u", 1, "i1", [Past(item="gone")], [], [])]
+    lost = [Example(1, "gone", [Past(item="i1")], [], []), Example(1, "i1", [Past(item="gone")], [], [])]
     assert len(Encoded.of(lost, Texts(ITEMS, lost))) == 0
