@@ -113,7 +113,8 @@ def _live(order: dict[str, Any]) -> None:
     turn_until(loop, order["after"], SECONDS)
     if order["point"]:
         number = signal.Signals[order["signal"]]
-        end_at(loop, order["point"], lambda: os.kill(os.getpid(), number))
+        # To this very thread: a signal to the process may stop another first, and this one commits meanwhile.
+        end_at(loop, order["point"], lambda: signal.pthread_kill(threading.get_ident(), number))
     loop.run()
 
 
