@@ -4,6 +4,8 @@ A source is a function of the counts and the catalogue alone, and breaks ties by
 restarts, and may know its items in another order, proposes the same.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -11,7 +13,6 @@ from numpy.typing import NDArray
 from model.catalogue import Catalogue
 from model.content import Signs
 from model.content import signs as signs_of
-from model.encoding import Vectors
 from model.kernels import DECAY, ENGAGED_NORM
 from model.leaders import by_lot, strongest
 from model.pairs import FOLLOWED, LIKED_TOGETHER, TOGETHER, Columns, SparsePairs
@@ -19,13 +20,14 @@ from model.tables import Tables
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
-PAIRED = 150
-"""Counted most with the user's latest items; as many again for their share of the candidate's own counts."""
-ALIKE = (200, 100)
-"""Nearest to what was liked and searched, by the signs of their vectors, and to the latest of it alone."""
+PAIRED = 200
+"""Counted most with the user's latest items, for their share of the candidate's own count."""
+ALIKE = (150, 75)
+"""Nearest to what was liked and searched, by the signs of their vectors; and to the latest of it alone."""
 LEAST = 100
-"""With fewer than so many candidates, as on the first day, others are drawn by lot."""
+"""With fewer candidates, as on the first day, others are drawn by lot."""
 
 
 class Candidates:
@@ -38,29 +40,28 @@ class Candidates:
         self._strength: Array = np.zeros(0, np.float32)
         """Of each item while candidates are looked for, else 0."""
 
-    def propose(self, recent: Indices, liked: Indices, sought: Vectors, hidden: Indices) -> Indices:
-        """Return the candidates, ascending: available, not `hidden`, near the user's past or popular.
+    def propose(self, recent: Indices, liked: Indices, sought: Sequence[Array], hidden: Indices) -> Indices:
+        """Return the candidates, ascending: available, not `hidden`, and near the user's past or popular.
 
-        `recent` and `liked` are the user's items, newest first; `sought`, shape (at most 2, dim), what texts should be
-        like: the whole past's, and the latest of it.
+        `recent` and `liked` are the user's items, newest first; `sought` directions, shape (dim,), of the vectors that
+        texts should have.
         """
-        catalogue, tables = self._catalogue, self._tables
         self._reserve()
-        open_ = catalogue.there > 0
-        open_[hidden] = False
-        found = [source[open_[source]] for source in tables.leaders(catalogue)]
-        found += self._paired(recent, liked, open_)
-        signs = catalogue.content.signs
-        for query, count in zip(signs_of(sought), ALIKE, strict=False):
-            near, tied, missing = nearest(signs, query, open_, count)
+        catalogue = self._catalogue
+        free = catalogue.there > 0
+        free[hidden] = False
+        found = [*self._tables.leaders(catalogue), self._paired(recent, liked, free)]
+        for direction, count in zip(sought, ALIKE, strict=False):
+            near, tied, missing = nearest(catalogue.content.signs, signs_of(direction), free, count)
             found += [near, by_lot(tied, catalogue.lots, missing)]
         items = np.unique(np.concatenate(found))
+        items = items[free[items]]
         if len(items) < LEAST:
-            items = np.union1d(items, by_lot(np.flatnonzero(open_), catalogue.lots, LEAST - len(items)))
+            items = np.union1d(items, by_lot(np.flatnonzero(free), catalogue.lots, LEAST))
         return items
 
-    def _paired(self, recent: Indices, liked: Indices, open_: NDArray[np.bool_]) -> list[Indices]:
-        tables, lots, strength = self._tables, self._catalogue.lots, self._strength
+    def _paired(self, recent: Indices, liked: Indices, free: Mask) -> Indices:
+        tables, strength = self._tables, self._strength
         pairs = tables.pairs
         assert isinstance(pairs, SparsePairs)
         touched = np.empty(int(pairs.length[recent].sum() + pairs.length[liked].sum()), np.int64)
@@ -69,11 +70,10 @@ class Candidates:
             strength, touched,
         )  # fmt: skip
         touched = touched[:count]
-        open_touched = touched[open_[touched]]
-        values = strength[open_touched]
+        paired = touched[free[touched]]
+        shares = strength[paired] * tables.alone[ENGAGED_NORM, paired]
         strength[touched] = 0
-        norm = tables.alone[ENGAGED_NORM, open_touched]
-        return [strongest(open_touched, each, lots, PAIRED) for each in (values, values * norm)]
+        return strongest(paired, shares, self._catalogue.lots, PAIRED)
 
     def rows(self, recent: Indices, liked: Indices, items: Indices) -> tuple[Array, Array, Array]:
         """Return together, liked together and followed of the user's past and `items`, each shape (past, items)."""
@@ -151,9 +151,9 @@ def _bits(word: np.uint64) -> np.int64:
 
 @njit(cache=True)
 def nearest(
-    signs: Signs, query: Signs, open_: NDArray[np.bool_], count: int
+    signs: Signs, query: Signs, free: Mask, count: int
 ) -> tuple[Indices, Indices, int]:  # fmt: skip
-    """Return the items with the fewest other signs than `query`, of those that are `open_`.
+    """Return the items with the fewest other signs than `query`, of those that are `free`.
 
     At most `count`; then those that tie for the rest, and how many that rest is.
     """
@@ -161,7 +161,7 @@ def nearest(
     distances = np.full(len(signs), far, np.int64)
     sizes = np.zeros(far + 1, np.int64)
     for i in range(len(signs)):
-        if open_[i]:
+        if free[i]:
             distance = np.int64(0)
             for w in range(signs.shape[1]):
                 distance += _bits(signs[i, w] ^ query[w])

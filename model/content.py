@@ -129,15 +129,20 @@ class Content:
     def common(self) -> Array:
         """What each item has in common with all, shape (capacity,); 0 for what has no vector. For small catalogues."""
         if self._common is None:
-            self._common = self._common_of(slice(None))
+            self._common = self._common_of(slice(None), self.vectors)
         return self._common
 
     def common_of(self, items: Indices) -> Array:
         """Return how like each of `items` is to all others in the mean, less half of what any two share."""
-        return self.common[items] if self.dense else self._common_of(items)
+        return self.common[items] if self.dense else self._common_of(items, self.vectors[items])
 
-    def _common_of(self, items: Indices | slice) -> Array:
-        alike = self.vectors[items] @ self.mean - self._squares[items] / np.float32(max(1, self._count))
+    def cosines(self, vectors: Vectors, items: Indices) -> tuple[Array, Array]:
+        """Return the cosines of `vectors`, shape (k, dim), to some items, shape (k, items), and `common_of` these."""
+        theirs = self.vectors[items]
+        return vectors @ theirs.T, self._common_of(items, theirs)
+
+    def _common_of(self, items: Indices | slice, vectors: Vectors) -> Array:
+        alike = vectors @ self.mean - self._squares[items] / np.float32(max(1, self._count))
         common: Array = (alike - self._half()) * self._there[items]
         return common
 

@@ -103,7 +103,7 @@ class View(NamedTuple):
     target: int
     """Column of the item that was asked for, else -1."""
     proposed: bool
-    """Whether that item is a candidate."""
+    """Whether that item is a candidate: else it could not have been shown, and choosing it teaches nothing."""
 
     def rank(self, lot: float) -> int:
         """Return where the target is by score, 0 at the top, -1 if it is no candidate; ties are drawn by `lot`."""
@@ -178,32 +178,42 @@ class Features:
         `target` is an item that is to have a column even if it is no candidate. `among` names the candidates, in a
         catalogue that is too large for all items to be.
         """
-        catalogue, tables = self.catalogue, self.tables
-        n = len(catalogue)
+        catalogue, n = self.catalogue, len(self.catalogue)
         gone = np.array(hidden, np.int64)  # a copy: an array cannot grow while a view of it lives
-        proposed = True
         if catalogue.dense:
-            items, past = None, self._whole(history)
-            columns: slice | Indices = slice(n)
-            size = n
-        else:
-            vectors = catalogue.content.vectors[history.contents]
-            vectors[history.contents < 0] = history.words
-            items = self._propose(history, vectors, gone) if among is None else among
-            if target >= 0 and not (items == target).any():
-                proposed, items = False, np.append(items, target)
-            past = self._part(history, vectors, items)
-            columns, size = items, len(items)
-        if self._x.shape[1] != size:
-            self._x = np.zeros((len(self.names), size), np.float32)
-        x, scores = self._x, np.empty(size, np.float32)
+            past = self._whole(history)
+            x, scores = self._score(history, ranker, past, slice(n))
+            scores[gone] = -np.inf
+            return View(None, x, scores, catalogue.there[:n], past, scores, target, True)
+        vectors = catalogue.content.vectors[history.contents]
+        vectors[history.contents < 0] = history.words
+        items = self._propose(history, vectors, gone) if among is None else among
+        proposed = target < 0 or bool((items == target).any())
+        if not proposed:
+            items = np.append(items, target)
+        past = self._part(history, vectors, items)
+        x, scores = self._score(history, ranker, past, items)
+        shown = catalogue.offsets[:n].copy()
+        shown[gone] = -np.inf
+        column = -1 if target < 0 else int(np.flatnonzero(items == target)[0])
+        return View(items, x, scores, catalogue.there[items], past, shown, column, proposed)
+
+    def _score(
+        self, history: History, ranker: SoftmaxRanker, past: Past, columns: slice | Indices
+    ) -> tuple[Array, Array]:
+        """Return features and scores of some items, for which `past` was made."""
+        catalogue, tables = self.catalogue, self.tables
+        offsets = catalogue.offsets[columns]
+        if self._x.shape[1] != len(offsets):
+            self._x = np.zeros((len(self.names), len(offsets)), np.float32)
+        x, scores = self._x, np.empty(len(offsets), np.float32)
         feature_matrix(
             x,
             scores,
             ranker.slopes,  # 0 for what is silent: it is 0 whenever the ranker learns
             ranker.bias,
-            catalogue.offsets[columns],
-            tables.alone if items is None else np.take(tables.alone, items, 1),
+            offsets,
+            tables.alone if isinstance(columns, slice) else np.take(tables.alone, columns, 1),
             catalogue.tags[columns],
             catalogue.tag_weights[columns],
             history.affinity,
@@ -223,14 +233,7 @@ class Features:
         )
         if self._silent:
             x[self._silent] = 0
-        there = catalogue.there[columns]
-        if items is None:
-            scores[gone] = -np.inf
-            return View(None, x, scores, there, past, scores, target, True)
-        shown = catalogue.offsets[:n].copy()
-        shown[gone] = -np.inf
-        column = -1 if target < 0 else int(np.flatnonzero(items == target)[0])
-        return View(items, x, scores, there, past, shown, column, proposed)
+        return x, scores
 
     def _whole(self, history: History) -> Past:
         content, pairs = self.catalogue.content, self.tables.pairs
@@ -242,28 +245,30 @@ class Features:
         )  # fmt: skip
 
     def _part(self, history: History, vectors: Vectors, items: Indices) -> Past:
+        """Return a past over some items; `vectors`, shape (contents, dim), are of what was liked or searched."""
         content = self.catalogue.content
-        similarity = vectors @ content.vectors[items].T
+        similarity, common = content.cosines(vectors, items)
         similarity[history.contents[:, None] == items] = 0
         return Past(
             np.arange(len(history.recent)), np.arange(len(history.liked)), np.arange(len(vectors)),
             self._shifts(history), *self._candidates.rows(history.recent, history.liked, items),
-            similarity, similarity[:0], content.common_of(items), self.catalogue.modal_cosines(history.liked, items),
+            similarity, similarity[:0], common, self.catalogue.modal_cosines(history.liked, items),
         )  # fmt: skip
 
     def _shifts(self, history: History) -> Array:
         """Return what each of `contents` has in common with all items."""
         content, searched = self.catalogue.content, history.contents < 0
         shifts = np.empty(len(searched), np.float32)
-        shifts[~searched] = content.common_of(history.contents[~searched])
-        shifts[searched] = content.common_with(history.words)
+        if len(searched):
+            shifts[~searched] = content.common_of(history.contents[~searched])
+            shifts[searched] = content.common_with(history.words)
         return shifts
 
     def _propose(self, history: History, vectors: Vectors, gone: Indices) -> Indices:
-        # By the feature `content`, which is a product with the mean of what was liked and searched, and by the latest.
-        mean = self.catalogue.content.mean
-        weights = DECAY[: len(vectors)]
-        sought = np.zeros((2, len(mean)), np.float32)
+        """Return the candidates, ascending; `vectors`, shape (contents, dim), are of what was liked or searched."""
+        sought: list[Array] = []
         if len(vectors):
-            sought[:] = weights @ vectors / weights.sum() - mean, vectors[0] - mean
-        return self._candidates.propose(history.recent, history.liked, sought[: len(vectors)], gone)
+            # By the feature `content`, a product with the mean of what was liked and searched; and by the latest of it.
+            mean, weights = self.catalogue.content.mean, DECAY[: len(vectors)]
+            sought = [weights @ vectors / weights.sum() - mean, vectors[0] - mean][: len(vectors)]
+        return self._candidates.propose(history.recent, history.liked, sought, gone)
