@@ -4,15 +4,14 @@ A source is a function of the counts and the catalogue alone, and breaks ties by
 restarts, and may know its items in another order, proposes the same.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from model.catalogue import Catalogue
-from model.content import Signs
+from model.content import SIGN_WORDS, Signs
 from model.content import signs as signs_of
+from model.encoding import Vectors
 from model.kernels import DECAY, ENGAGED_NORM
 from model.leaders import by_lot, strongest
 from model.pairs import FOLLOWED, LIKED_TOGETHER, TOGETHER, Columns, SparsePairs
@@ -20,6 +19,7 @@ from model.tables import Tables
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Counts = NDArray[np.uint16]
 Mask = NDArray[np.bool_]
 
 PAIRED = 200
@@ -40,22 +40,20 @@ class Candidates:
         self._strength: Array = np.zeros(0, np.float32)
         """Of each item while candidates are looked for, else 0."""
 
-    def propose(self, recent: Indices, liked: Indices, sought: Sequence[Array], hidden: Indices) -> Indices:
+    def propose(self, recent: Indices, liked: Indices, sought: Vectors, hidden: Indices) -> Indices:
         """Return the candidates, ascending: available, not `hidden`, and near the user's past or popular.
 
-        `recent` and `liked` are the user's items, newest first; `sought` directions, shape (dim,), of the vectors that
-        texts should have.
+        `recent` and `liked` are the user's items, newest first; `sought`, shape (at most 2, dim), the directions that
+        vectors of texts should have.
         """
         self._reserve()
         catalogue = self._catalogue
-        free = catalogue.there > 0
+        free = catalogue.there[: len(catalogue)] > 0
         free[hidden] = False
         found = [*self._tables.leaders(catalogue), self._paired(recent, liked, free)]
-        for direction, count in zip(sought, ALIKE, strict=False):
-            near, tied, missing = nearest(catalogue.content.signs, signs_of(direction), free, count)
-            found += [near, by_lot(tied, catalogue.lots, missing)]
-        items = np.unique(np.concatenate(found))
-        items = items[free[items]]
+        found += [self._alike(query, free, count) for query, count in zip(signs_of(sought), ALIKE, strict=False)]
+        items = np.sort(np.concatenate(found))  # np.unique takes three times as long for some hundreds
+        items = items[free[items] & (np.diff(items, prepend=-1) > 0)]
         if len(items) < LEAST:
             items = np.union1d(items, by_lot(np.flatnonzero(free), catalogue.lots, LEAST))
         return items
@@ -74,6 +72,13 @@ class Candidates:
         shares = strength[paired] * tables.alone[ENGAGED_NORM, paired]
         strength[touched] = 0
         return strongest(paired, shares, self._catalogue.lots, PAIRED)
+
+    def _alike(self, query: Signs, free: Mask, count: int) -> Indices:
+        catalogue = self._catalogue
+        counts = np.empty(len(catalogue), np.uint16)
+        differing(catalogue.content.signs, query, counts)
+        near, tied, missing = least(counts, free, SIGN_WORDS * 64, count)
+        return np.concatenate([near, by_lot(tied, catalogue.lots, missing)])
 
     def rows(self, recent: Indices, liked: Indices, items: Indices) -> tuple[Array, Array, Array]:
         """Return together, liked together and followed of the user's past and `items`, each shape (past, items)."""
@@ -131,7 +136,7 @@ def read_rows(
     start: Indices, length: Indices, columns: Columns, values: Array, place: Indices, table: int, past: Indices,
     block: Array,
 ) -> None:  # fmt: skip
-    """Fill `block`, shape (past, candidates), zeros before, with one table's counts; `place` is an item's column, or -1."""
+    """Fill `block`, zeros of shape (past, candidates), with one table's counts; `place` is an item's column, or -1."""
     for k in range(len(past)):
         first = start[past[k]]
         for at in range(first, first + length[past[k]]):
@@ -141,44 +146,45 @@ def read_rows(
 
 
 @njit(cache=True)
-def _bits(word: np.uint64) -> np.int64:
-    """Return how many bits are set: the compiler knows this form, and takes the processor's instruction."""
+def _bits(word: np.uint64) -> np.uint64:
+    """Return how many bits are set: the compiler knows this form, and takes the processor's instructions."""
     word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    return (word * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
 @njit(cache=True)
-def nearest(
-    signs: Signs, query: Signs, free: Mask, count: int
-) -> tuple[Indices, Indices, int]:  # fmt: skip
-    """Return the items with the fewest other signs than `query`, of those that are `free`.
+def differing(signs: Signs, query: Signs, counts: Counts) -> None:
+    """Fill `counts`, shape (n,), with how many signs differ from those of `query`, shape (words,)."""
+    for i in range(len(counts)):
+        bits = np.uint64(0)
+        for w in range(SIGN_WORDS):  # a constant, else the loop over items is not vectorised
+            bits += _bits(signs[w, i] ^ query[w])
+        counts[i] = bits
 
-    At most `count`; then those that tie for the rest, and how many that rest is.
+
+@njit(cache=True)
+def least(counts: Counts, free: Mask, most: int, wanted: int) -> tuple[Indices, Indices, int]:
+    """Return the items with the least of `counts` (none is above `most`), of those that are `free`.
+
+    At most `wanted`; then those that tie for the rest, and how many that rest is.
     """
-    far = 64 * signs.shape[1] + 1
-    distances = np.full(len(signs), far, np.int64)
-    sizes = np.zeros(far + 1, np.int64)
-    for i in range(len(signs)):
-        if free[i]:
-            distance = np.int64(0)
-            for w in range(signs.shape[1]):
-                distance += _bits(signs[i, w] ^ query[w])
-            distances[i] = distance
-            sizes[distance] += 1
+    sizes = np.zeros(most + 2, np.int64)
+    for i in range(len(counts)):
+        sizes[counts[i]] += free[i]
     limit, found = 0, 0
-    while limit < far and found + sizes[limit] <= count:
+    while limit <= most and found + sizes[limit] <= wanted:
         found += sizes[limit]
         limit += 1
-    near = np.empty(found, np.int64)
-    tied = np.empty(sizes[limit] if limit < far else 0, np.int64)
+    first, tied = np.empty(found, np.int64), np.empty(sizes[limit], np.int64)
     a, b = 0, 0
-    for i in range(len(signs)):
-        if distances[i] < limit:
-            near[a] = i
-            a += 1
-        elif distances[i] == limit and limit < far:
-            tied[b] = i
-            b += 1
-    return near, tied, count - found
+    for i in range(len(counts)):
+        if counts[i] <= limit and free[i]:
+            if counts[i] < limit:
+                first[a] = i
+                a += 1
+            else:
+                tied[b] = i
+                b += 1
+    return first, tied, wanted - found

@@ -36,14 +36,16 @@ class Catalogue:
         """Further vectors that items may bring (image, audio, ...); one feature each."""
         small = capacity if self.dense else 0
         self.modal: Array = np.zeros((len(self.modalities), small, small), np.float32)
-        """Cosine of two items in each modality; 0 where one of them lacks it, and on the diagonal. Empty if not dense."""
+        """Cosine of two items in each modality; 0 where one lacks it, and on the diagonal. Empty if not dense."""
         self._modal_vectors: dict[str, Array] = {}
-        self.tags: NDArray[np.int16] = np.full((capacity, ITEM_TAGS), -1, np.int16)
-        """Of each item, the numbers of its first 16 tags, then -1. Tags beyond the first 4,096 seen are left out."""
+        self._tags: NDArray[np.uint16] = np.zeros((ITEM_TAGS, capacity), np.uint16)
+        self._most_tags = 1
+        """Of one item."""
         self.tag_weights: Array = np.zeros(capacity, np.float32)
         """1 / sqrt(tags), so that an item's tags are a vector of length 1."""
         self.tag_index: dict[str, int] = {}
-        self.tag_names: list[str] = []
+        """Number of each tag, from 1 on."""
+        self._tag_names = [""]
         self.offsets: Array = np.full(capacity, -np.inf, np.float32)
         """Added to every score: 0, or -inf where an item is not available."""
         self.there: Array = np.zeros(capacity, np.float32)
@@ -58,6 +60,14 @@ class Catalogue:
     def dense(self) -> bool:
         """Whether the catalogue is so small that there are tables of all pairs, and every item is ranked."""
         return self.capacity <= self._whole
+
+    @property
+    def tags(self) -> NDArray[np.uint16]:
+        """Numbers of each item's tags, shape (most tags of an item, capacity), then 0.
+
+        At most 16 of an item count, and at most 4,096 in all: the first to be seen.
+        """
+        return self._tags[: self._most_tags]
 
     def available(self, position: int) -> bool:
         """Say whether the item at an index can be shown."""
@@ -82,8 +92,7 @@ class Catalogue:
         self.capacity *= 2
         self.content.grow(self.capacity)
         self.lots = grown(self.lots, (self.capacity,))
-        self.tags = grown(self.tags, (self.capacity, ITEM_TAGS))
-        self.tags[known:] = -1
+        self._tags = grown(self._tags, (ITEM_TAGS, self.capacity))
         self.tag_weights = grown(self.tag_weights, (self.capacity,))
         if self.dense:
             self.modal = grown(self.modal, (len(self.modalities), self.capacity, self.capacity))
@@ -164,19 +173,20 @@ class Catalogue:
     def tags_of(self, i: int) -> dict[str, float]:
         """Return an item's tags that count, with their weight."""
         weight = float(self.tag_weights[i])
-        return {self.tag_names[tag]: weight for tag in self.tags[i].tolist() if tag >= 0}
+        return {self._tag_names[tag]: weight for tag in self._tags[:, i].tolist() if tag}
 
     def _tag(self, i: int, tags: Sequence[str]) -> None:
         kept = [tag for tag in dict.fromkeys(tags) if tag in self.tag_index or self._has_room(tag)][:ITEM_TAGS]
-        self.tags[i] = -1
-        self.tags[i, : len(kept)] = [self.tag_index[tag] for tag in kept]
+        self._tags[:, i] = 0
+        self._tags[: len(kept), i] = [self.tag_index[tag] for tag in kept]
+        self._most_tags = max(self._most_tags, len(kept))
         self.tag_weights[i] = 1 / np.sqrt(max(1, len(kept)))
 
     def _has_room(self, tag: str) -> bool:
         if len(self.tag_index) >= MAX_TAGS:
             return False
-        self.tag_index[tag] = len(self.tag_index)
-        self.tag_names.append(tag)
+        self.tag_index[tag] = len(self._tag_names)
+        self._tag_names.append(tag)
         return True
 
     def drop(self, item_id: str) -> None:

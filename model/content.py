@@ -31,9 +31,9 @@ class Content:
     All films are alike in being films: the cosine of two items less what each has in `common` with all of them is how
     alike they are beyond that. It is the product of their vectors less the mean vector of all items.
 
-    Up to a `limit` of items the cosines are in a table. Above it they are computed where they are wanted, and vectors have
-    `signs`: those of their products with fixed random directions, of which two vectors share the more, the smaller the
-    angle between them (Charikar 2002). They depend on nothing else, so they need not be learnt or kept.
+    Up to a `limit` of items the cosines are in a table. Above it they are computed where they are wanted, and vectors
+    have `signs`: those of their products with fixed random directions, of which two vectors share the more, the smaller
+    the angle between them (Charikar 2002). They depend on nothing else, so they need not be learnt or kept.
     """
 
     def __init__(self, dim: int, capacity: int, limit: int) -> None:
@@ -44,8 +44,8 @@ class Content:
         """Cosine of the content of two items; the diagonal is 0. Empty above the limit."""
         self._common: Array | None = None
         """Of all items, while no vector changed."""
-        self.signs: Signs = np.zeros((0 if small else capacity, SIGN_WORDS), np.uint64)
-        """Empty up to the limit."""
+        self.signs: Signs = np.zeros((SIGN_WORDS, 0 if small else capacity), np.uint64)
+        """Word by word, shape (8, capacity): so compared fastest. Empty up to the limit."""
         self._squares: Array = np.zeros(capacity, np.float32)
         """Squared lengths of the vectors: 1, or 0 where there is none."""
         self._there: Array = np.zeros(capacity, np.float32)
@@ -68,8 +68,11 @@ class Content:
             np.matmul(vectors, vectors.T, out=content.similarity[:n, :n])
             np.fill_diagonal(content.similarity, 0.0)
         else:
-            content.signs[:n] = signs(vectors)
+            content.signs[:, :n] = signs(vectors).T
         return content
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_common": None}  # what was asked of it is no part of what it is
 
     @property
     def dense(self) -> bool:
@@ -92,9 +95,9 @@ class Content:
             self.similarity = grown(self.similarity, (capacity, capacity))
         elif was_dense:
             self.similarity = np.zeros((0, 0), np.float32)
-            self.signs = signs(self.vectors)
+            self.signs = np.ascontiguousarray(signs(self.vectors).T)
         else:
-            self.signs = grown(self.signs, (capacity, SIGN_WORDS))
+            self.signs = grown(self.signs, (SIGN_WORDS, capacity))
 
     def put(self, i: int, n: int, vector: Array) -> None:
         """Set the vector of item `i` of `n`."""
@@ -117,7 +120,7 @@ class Content:
         if self.dense:
             relate(self.similarity, self.vectors[:n], i)
         else:
-            self.signs[i] = signs(vector)
+            self.signs[:, i] = signs(vector)
 
     @property
     def mean(self) -> Array:
@@ -136,6 +139,11 @@ class Content:
         """Return how like each of `items` is to all others in the mean, less half of what any two share."""
         return self.common[items] if self.dense else self._common_of(items, self.vectors[items])
 
+    def cosines_to_all(self, words: Vectors) -> Array:
+        """Return the cosines of `words`, vectors of shape (k, dim), to every item, shape (k, capacity)."""
+        cosines: Array = words @ self.vectors.T if len(words) else np.zeros((0, len(self.vectors)), np.float32)
+        return cosines
+
     def cosines(self, vectors: Vectors, items: Indices) -> tuple[Array, Array]:
         """Return the cosines of `vectors`, shape (k, dim), to some items, shape (k, items), and `common_of` these."""
         theirs = self.vectors[items]
@@ -147,7 +155,7 @@ class Content:
         return common
 
     def common_with(self, words: Vectors) -> Array:
-        """Return how like words, whose vectors have shape (k, dim), are to all items, less half of what any two share."""
+        """Return how like `words`, vectors of shape (k, dim), are to all items, less half of what any two share."""
         common: Array = words @ self.mean - self._half()
         return common
 

@@ -60,13 +60,13 @@ class History(NamedTuple):
     words: Vectors
     """Vectors of what was searched, shape (searches, dim)."""
     affinity: Array
-    """To each of the catalogue's tags, by number; one 0 at least."""
+    """To each of the catalogue's tags, by number."""
     past: list[Reference]
     """The references behind `recent`, `liked` and `contents`, in this order."""
 
 
 class Past(NamedTuple):
-    """What a user's past says of the candidates, which are columns: rows of tables, and which of them are the past's."""
+    """What a user's past says of the candidates: tables whose columns they are, and which of the rows are its."""
 
     recent: Indices
     """Rows of `together` and `followed`, newest first."""
@@ -119,7 +119,8 @@ class View(NamedTuple):
     def everywhere(self, feature: int) -> Array:
         """Return a feature of all n items, shape (n,): 0 for what is no candidate."""
         if self.items is None:
-            return self.x[feature]
+            row: Array = self.x[feature]
+            return row
         values = np.zeros(len(self.shown), np.float32)
         values[self.items] = self.x[feature]
         return values
@@ -214,7 +215,7 @@ class Features:
             ranker.bias,
             offsets,
             tables.alone if isinstance(columns, slice) else np.take(tables.alone, columns, 1),
-            catalogue.tags[columns],
+            catalogue.tags if isinstance(columns, slice) else np.take(catalogue.tags, columns, 1),
             catalogue.tag_weights[columns],
             history.affinity,
             past.recent,
@@ -241,7 +242,7 @@ class Features:
         return Past(
             history.recent, history.liked, history.contents, self._shifts(history),
             pairs.together, pairs.liked_together, pairs.followed,
-            content.similarity, history.words @ content.vectors.T, content.common, self.catalogue.modal,
+            content.similarity, content.cosines_to_all(history.words), content.common, self.catalogue.modal,
         )  # fmt: skip
 
     def _part(self, history: History, vectors: Vectors, items: Indices) -> Past:
@@ -258,17 +259,19 @@ class Features:
     def _shifts(self, history: History) -> Array:
         """Return what each of `contents` has in common with all items."""
         content, searched = self.catalogue.content, history.contents < 0
+        if not len(history.words):
+            return content.common_of(history.contents)
         shifts = np.empty(len(searched), np.float32)
-        if len(searched):
-            shifts[~searched] = content.common_of(history.contents[~searched])
-            shifts[searched] = content.common_with(history.words)
+        shifts[~searched] = content.common_of(history.contents[~searched])
+        shifts[searched] = content.common_with(history.words)
         return shifts
 
     def _propose(self, history: History, vectors: Vectors, gone: Indices) -> Indices:
         """Return the candidates, ascending; `vectors`, shape (contents, dim), are of what was liked or searched."""
-        sought: list[Array] = []
+        sought = vectors[:2].copy()
         if len(vectors):
             # By the feature `content`, a product with the mean of what was liked and searched; and by the latest of it.
             mean, weights = self.catalogue.content.mean, DECAY[: len(vectors)]
-            sought = [weights @ vectors / weights.sum() - mean, vectors[0] - mean][: len(vectors)]
+            sought[-1] = vectors[0] - mean
+            sought[0] = weights @ vectors / weights.sum() - mean
         return self._candidates.propose(history.recent, history.liked, sought, gone)

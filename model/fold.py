@@ -73,7 +73,7 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     without: frozenset[str] = frozenset()
     """Features silenced (ablation)."""
     whole: int = WHOLE
-    """Up to so many items (rounded down to a power of two, 256 at least; 0: never) every one is ranked; else candidates."""
+    """Up to so many items (a power of two, 256 or more; 0: never) every one is ranked, above it only candidates."""
 
 
 class _Delta(msgspec.Struct, array_like=True):

@@ -13,7 +13,7 @@ from model.pairs import SUCCESSORS
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
-Tags = NDArray[np.int16]
+Tags = NDArray[np.uint16]
 DECAY: Array = np.array([0.8**k for k in range(10)], np.float32)
 """Weight of the k-th latest event."""
 LOG_LIKED, LOG_RECENT, LIKED_SHARE, NEW, ENGAGED_NORM, LIKED_NORM = range(6)
@@ -38,6 +38,12 @@ def _count_and_weigh(count: Array, total: Array, weight: np.float32, row: Array)
 def _multiply(out: Array, a: Array, b: Array) -> None:
     for i in range(len(out)):
         out[i] = a[i] * b[i]
+
+
+@njit(cache=True, fastmath=_FAST)
+def _look_up(total: Array, values: Array, places: Tags) -> None:
+    for i in range(len(total)):
+        total[i] += values[places[i]]
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -83,8 +89,9 @@ def feature_matrix(
     """Fill `x`, shape (features, n), rows as in `model.features`, and `scores` = `slopes @ x + bias + offsets`.
 
     `recent` and `liked` are rows of the tables of pairs (and of each modality) that belong to the user's past, newest
-    first, with the counts of those items; `contents` rows of `similarity`, or -1 - k for row k of `searched`, and `shifts`
-    what each of them has in common with all items. Arrays over items may be longer than n; all are C-contiguous.
+    first, with the counts of those items; `contents` rows of `similarity`, or -1 - k for row k of `searched`, and
+    `shifts` what each of them has in common with all items. Arrays over items may be longer than n; all are
+    C-contiguous.
     """
     n = x.shape[1]
     x[2:11] = 0
@@ -107,13 +114,9 @@ def feature_matrix(
         row = x[f]
         for i in range(n):
             row[i] = np.sqrt(row[i])
-    for i in range(n):
-        whole = np.float32(0)
-        for t in range(tags.shape[1]):
-            if tags[i, t] < 0:
-                break
-            whole += affinity[tags[i, t]]
-        x[8, i] = tag_weights[i] * whole
+    for t in range(len(tags)):
+        _look_up(x[8], affinity, tags[t, :n])
+    _multiply(x[8], x[8], tag_weights[:n])
     whole = np.float32(0)
     for k in range(len(contents)):
         whole += DECAY[k]

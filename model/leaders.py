@@ -17,7 +17,7 @@ def by_lot(items: Indices, lots: Lots, count: int) -> Indices:
 
 
 def strongest(items: Indices, values: Array, lots: Lots, count: int) -> Indices:
-    """Return the `count` items of highest `values` (theirs, in the same order), or all if they are fewer; ties by lot."""
+    """Return the `count` items of highest `values` (in their order), or all if they are fewer; ties by lot."""
     if len(items) <= count:
         return items
     limit = np.partition(values, len(values) - count)[len(values) - count]

@@ -1,7 +1,7 @@
 """Counts of pairs of items: how often two were engaged or liked by one user, and how often one followed the other.
 
-Two forms of the same counts. Dense matrices, where the catalogue is small: a user's features are then sums of rows that a
-compiled loop reads from end to end. Sparse rows, where it is large: only what was counted takes memory.
+Two forms of the same counts. Dense matrices, where the catalogue is small: a user's features are then sums of rows that
+a compiled loop reads from end to end. Sparse rows, where it is large: only what was counted takes memory.
 """
 
 from collections.abc import Sequence
@@ -87,8 +87,8 @@ class DensePairs:
 class SparsePairs:
     """Rows of neighbours in one arena; a row that is full moves to where there is twice the room.
 
-    Row i is `columns[start[i] : start[i] + length[i]]`, ascending, and the same of `values`, shape (3, arena), which has a
-    row for each of `TABLES`.
+    Row i is `columns[start[i] : start[i] + length[i]]`, ascending, and the same of `values`, shape (3, arena), where
+    each of `TABLES` has a row.
     """
 
     def __init__(self, capacity: int) -> None:

@@ -84,13 +84,13 @@ class Tables:
         if len(self.window) > RECENT:
             oldest = self.window.popleft()
             self.recent[oldest] -= 1
-            self._most_recent.counted(oldest, self.recent[oldest])
+            self._most_recent.counted(oldest, float(self.recent[oldest]))
             refresh(self.alone, self.engaged, self.liked, self.recent, oldest)
         if liked:
             self.liked[item] += 1
-            self._most_liked.counted(item, self.liked[item])
-        self._most_recent.counted(item, self.recent[item])
         refresh(self.alone, self.engaged, self.liked, self.recent, item)
+        self._most_recent.counted(item, float(self.recent[item]))
+        self._most_liked.counted(item, float(self.liked[item]))
         self.pairs.add(item, before, liked_before if liked else liked_before[:0], self._opened, lots)
 
     def leaders(self, catalogue: Catalogue) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

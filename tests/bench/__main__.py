@@ -1,4 +1,4 @@
-"""`make bench`: fold, encoder, Kafka to Kafka, loop, changelog, flatness, 100,000 items; most beside the usual way, in the same run.
+"""`make bench`: fold, encoder, Kafka to Kafka, loop, changelog, flatness, 100,000 items; most beside the usual way.
 
 Figures are reported, never asserted. What a core gives is in CPU seconds; where two are compared within a process they
 take turns, so that what else runs on the machine disturbs both.

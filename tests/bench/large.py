@@ -14,7 +14,7 @@ from consumer.state import FORMAT, PartitionState, Position, restore
 from consumer.swap import adopt, prepare
 from export.encoder import OnnxEncoder
 from model.encoding import Vectors
-from model.events import Event, Item
+from model.events import Event, Item, ItemEvent
 from model.fold import Fold, FoldSettings
 from model.taxonomy import Taxonomy
 from tests.bench.clock import in_turns, rss_mb
@@ -33,20 +33,20 @@ def world(items: Sequence[Item], vectors: Vectors, count: int, dice: np.random.G
         variant, film = divmod(number, len(items))
         item = items[film]
         made.append(msgspec.structs.replace(item, item=f"{item.item}.{variant}", title=f"{item.title} {variant}"))
-        noise = dice.standard_normal(vectors.shape[1]).astype(np.float32) if variant else np.zeros(1, np.float32)
+        noise = dice.standard_normal(vectors.shape[1]) * bool(variant)
         row = vectors[film] + NOISE * noise / max(float(np.linalg.norm(noise)), 1e-9)
         rows[number] = row / np.linalg.norm(row)
     return made, rows
 
 
-def scattered(events: Sequence[Event], films: int, count: int, dice: np.random.Generator) -> list[Event]:
-    """Return the events over `count` items: each film's go to its variants, to the k-th in proportion to 1 / k."""
-    variants = count // films
+def scattered(events: Sequence[Event], films: int, count: int, dice: np.random.Generator) -> list[ItemEvent]:
+    """Return the engagements over `count` items: each film's go to its variants, to the k-th in proportion to 1 / k."""
+    engagements, variants = [event for event in events if isinstance(event, ItemEvent)], count // films
     shares = 1 / np.arange(1, variants + 1)
-    chosen = dice.choice(variants, len(events), p=shares / shares.sum())
+    chosen = dice.choice(variants, len(engagements), p=shares / shares.sum())
     return [
-        msgspec.structs.replace(event, item=f"{event.item}.{variant}")  # type: ignore[attr-defined]
-        for event, variant in zip(events, chosen.tolist(), strict=True)
+        msgspec.structs.replace(event, item=f"{event.item}.{variant}")
+        for event, variant in zip(engagements, chosen.tolist(), strict=True)
     ]
 
 
@@ -58,13 +58,13 @@ class Plain:
         self._vectors = vectors
         self._histories: dict[str, list[int]] = {}
 
-    def choose(self, event: Event) -> NDArray[np.int64]:
+    def choose(self, event: ItemEvent) -> NDArray[np.int64]:
         """Return ten items for the user of an event."""
         history = self._histories.setdefault(event.user, [])
-        history.append(self._index[event.item])  # type: ignore[attr-defined]
+        history.append(self._index[event.item])
         scores = self._vectors @ self._vectors[history[-10:]].mean(axis=0)
         scores[history] = -np.inf
-        best = np.argpartition(scores, -10)[-10:]
+        best: NDArray[np.int64] = np.argpartition(scores, -10)[-10:]
         return best[np.argsort(-scores[best])]
 
 
@@ -88,7 +88,7 @@ def bench(films: Sequence[Item], events: Sequence[Event], encoder: OnnxEncoder, 
     state = PartitionState(0, fold, Position(FORMAT, 0, 0, "", [], ""))
     table: dict[bytes, bytes] = {}
 
-    def fold_all(chosen: Sequence[Event]) -> None:
+    def fold_all(chosen: Sequence[ItemEvent]) -> None:
         for start in range(0, len(chosen), BLOCK):
             block = chosen[start : start + BLOCK]
             for event in block:
