@@ -200,6 +200,9 @@ def evaluate(
     first: Annotated[int | None, typer.Option(min=1, help="Only the first so many events.")] = None,
     partitions: Annotated[int, typer.Option(min=1, max=64, help="Divide the users as Kafka's partitions would.")] = 1,
     merge_every: Annotated[int, typer.Option(min=0, help="Events until partitions tell each other; 0: never.")] = 1000,
+    candidates: Annotated[
+        bool, typer.Option("--candidates", help="Rank candidates only, as where there are over 4,096 items.")
+    ] = False,
     json: Annotated[Path | None, typer.Option(help="Write the report there.")] = None,
 ) -> None:
     """Measure HR@10, NDCG@10 and MRR of the very fold that serves, each event scored before it is learnt from.
@@ -215,7 +218,7 @@ def evaluate(
         raise PenchantError("--events and --items go together: give both, or neither")
     known, history = load_jsonl(events, items) if events and items else load(source)
     ablation = frozenset(without or ())
-    run = Run(bundle, ablation, seed, shuffle_ties, shuffle_labels, partitions, merge_every, json)
+    run = Run(bundle, ablation, seed, shuffle_ties, shuffle_labels, partitions, merge_every, candidates, json)
     evaluate(known, history[:first], run)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -13,6 +14,7 @@ from consumer.murmur2 import Places
 from consumer.shipped import shipped_bundle
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
+from model.catalogue import WHOLE
 from model.evaluate import RANKERS, Difference, Measured, difference, judge_apart, prepare, report, shuffled
 from model.events import Event, Item
 from model.fold import FoldSettings
@@ -36,6 +38,8 @@ class Run:
     """Folds among which users are divided as Kafka's partitioner divides them."""
     merge_every: int = 1000
     """Events after which the partitions tell each other what they counted; 0: never."""
+    candidates: bool = False
+    """Whether only candidates are ranked, however few items there are."""
     output: Path | None = None
 
 
@@ -50,9 +54,9 @@ def evaluate(items: Sequence[Item], events: Sequence[Event], run: Run) -> None:
     bundle = Bundle.open(run.bundle or shipped_bundle(console))
     encoder, sentiment = OnnxEncoder(bundle), bundle.heads().get(SENTIMENT)
     seed = run.seed if run.ties is None else run.ties
-    settings = [FoldSettings(seed=seed)]
+    settings = [FoldSettings(seed=seed, whole=0 if run.candidates else WHOLE)]
     if run.without:
-        settings.append(FoldSettings(seed=seed, without=run.without))
+        settings.append(msgspec.structs.replace(settings[0], without=run.without))
     with console.status(f"embedding {len(items)} items"):
         folds = [[prepare(items, encoder, each, sentiment) for _ in range(run.partitions)] for each in settings]
     places = Places(run.partitions)
@@ -70,6 +74,10 @@ def evaluate(items: Sequence[Item], events: Sequence[Event], run: Run) -> None:
     results = [report(each, run.seed) for each in judged]
     Console().print(_table(results[0]))
     plain: dict[str, object] = _plain(results[0])
+    missed = sum(one.evaluation.ranks["penchant"] < 0 for one in judged[0])
+    if missed:
+        plain["missed"] = missed
+        Console().print(f"{missed} of {len(judged[0])} targets were no candidates: they are misses.")
     if run.without:
         gains = difference(judged[0], judged[1], run.seed)
         Console().print(_comparison(results, gains, run.without))

@@ -82,8 +82,10 @@ def adopt(prepared: Prepared, folds: Sequence[Fold], known: Known) -> dict[str, 
     model, items = prepared.model, prepared.items
     late = _late(items, known)
     vectors, _ = model.embed([item.content() for item in late])
-    now = {name: items[name] for name, (item, _) in known.items() if name in items and items[name][0] is item}
-    now |= {item.item: (item, vectors[item.content()]) for item in late if item.content() in vectors}
+    now = items
+    if late or len(known) < len(items):  # not in general, and there may be very many
+        now = {name: items[name] for name, (item, _) in known.items() if name in items and items[name][0] is item}
+        now |= {item.item: (item, vectors[item.content()]) for item in late if item.content() in vectors}
     contents = {id(fold): content for fold, content in prepared.contents}
     for fold in folds:
         content = contents.get(id(fold))

@@ -1,5 +1,6 @@
 """The items that can be recommended: ids, tags, vectors of modalities, and what the encoder says of them."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,73 +8,96 @@ from numpy.typing import NDArray
 
 from model.content import Content, grown, relate
 from model.encoding import Vectors
-from model.errors import BadEvent, Fatal
+from model.errors import BadEvent
 from model.events import Item
 
-MAX_ITEMS = 8192
-"""Tables over pairs of items are dense: 4 tables x 8192^2 x 4 bytes = 1 GiB at the limit."""
-MAX_TAGS = 512
+WHOLE = 4096
+"""Up to so many items every one is ranked, from dense tables: 4 x 4096^2 x 4 bytes = 256 MiB."""
+MAX_TAGS = 4096
+ITEM_TAGS = 16
 Array = NDArray[np.float32]
+Indices = NDArray[np.int64]
 
 
 class Catalogue:
     """Items by index, in the order of their first arrival; an index is never given to another item."""
 
-    def __init__(self, dim: int, capacity: int = 256, modalities: Sequence[str] = ()) -> None:
+    def __init__(self, dim: int, modalities: Sequence[str] = (), whole: int = WHOLE, capacity: int = 256) -> None:
+        """Up to `whole` items (in fact, of `capacity`, which doubles) there are tables of all pairs."""
         self.ids: list[str] = []
         self.index: dict[str, int] = {}
         self.titles: list[str] = []
-        self.capacity = capacity
-        self.content = Content(dim, capacity)
+        self.lots: NDArray[np.uint32] = np.zeros(capacity, np.uint32)
+        """Drawn by id: what is counted alike is put in this order, which does not depend on who came first."""
+        self.capacity, self._whole = capacity, whole
+        self.content = Content(dim, capacity, whole)
         """What the encoder says of them."""
         self.modalities = tuple(modalities)
         """Further vectors that items may bring (image, audio, ...); one feature each."""
-        self.modal: Array = np.zeros((len(self.modalities), capacity, capacity), np.float32)
-        """Cosine of two items in each modality; 0 where one of them lacks it, and on the diagonal."""
+        small = capacity if self.dense else 0
+        self.modal: Array = np.zeros((len(self.modalities), small, small), np.float32)
+        """Cosine of two items in each modality; 0 where one lacks it, and on the diagonal. Empty if not dense."""
         self._modal_vectors: dict[str, Array] = {}
-        self.tags: Array = np.zeros((MAX_TAGS, capacity), np.float32)
-        """Shape (512, capacity): unit columns over the tags seen so far; tags beyond the first 512 are left out."""
+        self._tags: NDArray[np.uint16] = np.zeros((ITEM_TAGS, capacity), np.uint16)
+        self._most_tags = 1
+        """Of one item."""
+        self.tag_weights: Array = np.zeros(capacity, np.float32)
+        """1 / sqrt(tags), so that an item's tags are a vector of length 1."""
         self.tag_index: dict[str, int] = {}
-        self.tags_of: list[dict[str, float]] = []
-        """What the columns of `tags` hold, by item."""
+        """Number of each tag, from 1 on."""
+        self._tag_names = [""]
         self.offsets: Array = np.full(capacity, -np.inf, np.float32)
         """Added to every score: 0, or -inf where an item is not available."""
         self.there: Array = np.zeros(capacity, np.float32)
         """1 where an item is available, else 0: what features are normalised over."""
+        self.changes = 0
+        """How often an item that was there went, or came back."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def dense(self) -> bool:
+        """Whether the catalogue is so small that there are tables of all pairs, and every item is ranked."""
+        return self.capacity <= self._whole
+
+    @property
+    def tags(self) -> NDArray[np.uint16]:
+        """Numbers of each item's tags, shape (most tags of an item, capacity), then 0.
+
+        At most 16 of an item count, and at most 4,096 in all: the first to be seen.
+        """
+        return self._tags[: self._most_tags]
 
     def available(self, position: int) -> bool:
         """Say whether the item at an index can be shown."""
         return bool(self.offsets[position] == 0)
 
     def intern(self, item_id: str) -> int:
-        """Return the index of an item, giving it one (unavailable until `put`) if it is new.
-
-        Raises:
-            Fatal: more items than the dense tables are made for.
-        """
+        """Return the index of an item, giving it one (unavailable until `put`) if it is new."""
         known = self.index.get(item_id)
         if known is not None:
             return known
         position = len(self.ids)
-        if position >= MAX_ITEMS:
-            raise Fatal(f"more than {MAX_ITEMS} items: this version keeps dense tables, split the catalogue")
         if position >= self.capacity:
             self._grow()
         self.index[item_id] = position
         self.ids.append(item_id)
         self.titles.append("")
-        self.tags_of.append({})
+        self.lots[position] = zlib.crc32(item_id.encode())
         return position
 
     def _grow(self) -> None:
         known = self.capacity
         self.capacity *= 2
         self.content.grow(self.capacity)
-        self.tags = grown(self.tags, (MAX_TAGS, self.capacity))
-        self.modal = grown(self.modal, (len(self.modalities), self.capacity, self.capacity))
+        self.lots = grown(self.lots, (self.capacity,))
+        self._tags = grown(self._tags, (ITEM_TAGS, self.capacity))
+        self.tag_weights = grown(self.tag_weights, (self.capacity,))
+        if self.dense:
+            self.modal = grown(self.modal, (len(self.modalities), self.capacity, self.capacity))
+        else:
+            self.modal = np.zeros((len(self.modalities), 0, 0), np.float32)
         for name, vectors in self._modal_vectors.items():
             self._modal_vectors[name] = grown(vectors, (self.capacity, vectors.shape[1]))
         self.offsets = grown(self.offsets, (self.capacity,))
@@ -85,7 +109,6 @@ class Catalogue:
 
         Raises:
             BadEvent: a vector of a modality is of another length than earlier items'; nothing has changed then.
-            Fatal: as `intern`.
         """
         modal = self._check(item)
         i, n = self.intern(item.item), len(self.ids)
@@ -93,13 +116,11 @@ class Catalogue:
         self.content.put(i, n, vector)
         for number, name in enumerate(self.modalities):
             if name in modal:
-                known = self._modal_vectors.setdefault(name, np.zeros((self.capacity, len(modal[name])), np.float32))
-                known[i] = modal[name]
-                relate(self.modal[number], known[:n], i)
-            elif name in self._modal_vectors:  # it may have had one before
-                self._modal_vectors[name][i] = 0
-                relate(self.modal[number], self._modal_vectors[name][:n], i)
+                self._modal_vectors.setdefault(name, np.zeros((self.capacity, len(modal[name])), np.float32))
+            if name in self._modal_vectors:
+                self._set_modal(number, i, n, modal.get(name, 0))  # it may have had one before
         self._tag(i, item.tags)
+        self.changes += bool(self.offsets[i] == 0) != item.available
         self.offsets[i] = 0 if item.available else -np.inf
         self.there[i] = item.available
 
@@ -114,7 +135,7 @@ class Catalogue:
         rows: Vectors = np.zeros((len(ids), dim), np.float32)
         for i in there:
             rows[i] = vectors[ids[i]]
-        return Content.of(rows, there, self.capacity)
+        return Content.of(rows, there, self.capacity, self._whole)
 
     def adopt(self, content: Content) -> None:
         """Let another encoder's content take the place of what is there."""
@@ -134,18 +155,38 @@ class Catalogue:
                 found[name] = vector / norm if norm > 0 else vector
         return found
 
+    def _set_modal(self, number: int, i: int, n: int, vector: Array | float) -> None:
+        vectors = self._modal_vectors[self.modalities[number]]
+        vectors[i] = vector
+        if self.dense:
+            relate(self.modal[number], vectors[:n], i)
+
+    def modal_cosines(self, past: Indices, items: Indices) -> Array:
+        """Return cosines of `items` to those of the `past` in each modality, shape (modalities, past, items)."""
+        cosines = np.zeros((len(self.modalities), len(past), len(items)), np.float32)
+        for number, name in enumerate(self.modalities):
+            if (vectors := self._modal_vectors.get(name)) is not None:
+                np.matmul(vectors[past], vectors[items].T, out=cosines[number])
+        cosines[:, past[:, None] == items] = 0
+        return cosines
+
+    def tags_of(self, i: int) -> dict[str, float]:
+        """Return an item's tags that count, with their weight."""
+        weight = float(self.tag_weights[i])
+        return {self._tag_names[tag]: weight for tag in self._tags[:, i].tolist() if tag}
+
     def _tag(self, i: int, tags: Sequence[str]) -> None:
-        kept = [tag for tag in dict.fromkeys(tags) if tag in self.tag_index or self._has_room(tag)]
-        weight = float(np.float32(1 / np.sqrt(max(1, len(kept)))))
-        self.tags_of[i] = dict.fromkeys(kept, weight)
-        self.tags[:, i] = 0.0
-        for tag in kept:
-            self.tags[self.tag_index[tag], i] = weight
+        kept = [tag for tag in dict.fromkeys(tags) if tag in self.tag_index or self._has_room(tag)][:ITEM_TAGS]
+        self._tags[:, i] = 0
+        self._tags[: len(kept), i] = [self.tag_index[tag] for tag in kept]
+        self._most_tags = max(self._most_tags, len(kept))
+        self.tag_weights[i] = 1 / np.sqrt(max(1, len(kept)))
 
     def _has_room(self, tag: str) -> bool:
         if len(self.tag_index) >= MAX_TAGS:
             return False
-        self.tag_index[tag] = len(self.tag_index)
+        self.tag_index[tag] = len(self._tag_names)
+        self._tag_names.append(tag)
         return True
 
     def drop(self, item_id: str) -> None:
@@ -153,12 +194,12 @@ class Catalogue:
         i, n = self.index.get(item_id), len(self.ids)
         if i is None:
             return
+        self.changes += 1
         self.offsets[i] = -np.inf
         self.there[i] = 0
         self.titles[i] = ""
         self.content.drop(i, n)
         for number, name in enumerate(self.modalities):
             if name in self._modal_vectors:
-                self._modal_vectors[name][i] = 0
-                relate(self.modal[number], self._modal_vectors[name][:n], i)
+                self._set_modal(number, i, n, 0)
         self._tag(i, ())

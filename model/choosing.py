@@ -109,10 +109,11 @@ def strongest_parts(
     recent: Indices,
     liked_items: Indices,
     contents: Indices,
-    searched: Array,
+    shifts: Array,
     together: Array,
     liked_together: Array,
     similarity: Array,
+    searched: Array,
     common: Array,
     sources: Indices,
     values: Array,
@@ -121,7 +122,8 @@ def strongest_parts(
 
     `family` says of each feature whose share it is: 0 of `recent`, 1 of `liked_items`, 2 of `contents` (split by each
     event's share of the family's sum), 3 its own. A source numbers these in this order: events of the three families,
-    then features of family 3. Unfilled places hold 0.
+    then features of family 3. Unfilled places hold 0. The past and its tables are `model.features.Past`'s; `items` are
+    columns.
     """
     sizes = (len(recent), len(liked_items), len(contents))
     count = sizes[0] + sizes[1] + sizes[2]
@@ -144,7 +146,7 @@ def strongest_parts(
             totals[1] += parts[sizes[0] + k]
         for k in range(sizes[2]):
             row = contents[k]
-            cosine = (similarity[row, item] - common[row] if row >= 0 else searched[-1 - row, item]) - common[item]
+            cosine = (similarity[row, item] if row >= 0 else searched[-1 - row, item]) - shifts[k] - common[item]
             # What is unlike claims nothing: parts of both signs could cancel, and each be larger than the whole.
             parts[sizes[0] + sizes[1] + k] = max(cosine, np.float32(0)) * DECAY[k]
             totals[2] += parts[sizes[0] + sizes[1] + k]

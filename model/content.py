@@ -1,6 +1,8 @@
 """What one encoder says of the items: their vectors, and how alike any two of them are."""
 
 from collections.abc import Collection
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,51 +10,74 @@ from numpy.typing import NDArray
 from model.encoding import Vectors
 
 Array = NDArray[np.float32]
+Indices = NDArray[np.int64]
+Signs = NDArray[np.uint64]
+AnyArray = TypeVar("AnyArray", bound=NDArray[Any])
+
+SIGN_WORDS = 8
+"""A vector's signs, 512 of them, in words of 64 bits."""
 
 
-def grown(array: Array, shape: tuple[int, ...]) -> Array:
+def grown(array: AnyArray, shape: tuple[int, ...]) -> AnyArray:
     """Return a zero-padded copy of `array` in a larger shape."""
     larger = np.zeros(shape, array.dtype)
     larger[tuple(slice(0, n) for n in array.shape)] = array
-    return larger
+    return larger  # type: ignore[return-value]
 
 
 class Content:
-    """Vectors and cosines by the catalogue's indices; another encoder's take the place of this as a whole."""
+    """Vectors by the catalogue's indices, and cosines; another encoder's take the place of this as a whole.
 
-    def __init__(self, dim: int, capacity: int) -> None:
+    All films are alike in being films: the cosine of two items less what each has in `common` with all of them is how
+    alike they are beyond that. It is the product of their vectors less the mean vector of all items.
+
+    Up to a `limit` of items the cosines are in a table. Above it they are computed where they are wanted, and vectors
+    have `signs`: those of their products with fixed random directions, of which two vectors share the more, the smaller
+    the angle between them (Charikar 2002). They depend on nothing else, so they need not be learnt or kept.
+    """
+
+    def __init__(self, dim: int, capacity: int, limit: int) -> None:
+        self._limit = limit
+        small = capacity if capacity <= limit else 0
         self.vectors: Vectors = np.zeros((capacity, dim), np.float32)
-        self.similarity: Array = np.zeros((capacity, capacity), np.float32)
-        """Cosine of the content of two items; the diagonal is 0."""
-        self._alike: NDArray[np.float64] = np.zeros(capacity)
-        """Sums of the rows of `similarity`."""
+        self.similarity: Array = np.zeros((small, small), np.float32)
+        """Cosine of the content of two items; the diagonal is 0. Empty above the limit."""
+        self._common: Array | None = None
+        """Of all items, while no vector changed."""
+        self.signs: Signs = np.zeros((SIGN_WORDS, 0 if small else capacity), np.uint64)
+        """Word by word, shape (8, capacity): so compared fastest. Empty up to the limit."""
+        self._squares: Array = np.zeros(capacity, np.float32)
+        """Squared lengths of the vectors: 1, or 0 where there is none."""
         self._there: Array = np.zeros(capacity, np.float32)
         """1 where an item has a vector, else 0."""
-        self._count = 0
-        self.common: Array = np.zeros(capacity, np.float32)
-        """How like an item is to all others in the mean, less half of what any two have in common.
-
-        All films are alike in being films: `similarity[i, j] - common[i] - common[j]` is how alike two items are beyond
-        that. It is the product of their content vectors less the mean vector of all items. 0 for what has no vector.
-        """
+        self._sum: NDArray[np.float64] = np.zeros(dim)
+        self._squared, self._count = 0.0, 0
+        """Sums of vectors, of their squared lengths, and of `there`."""
 
     @classmethod
-    def of(cls, vectors: Vectors, there: Collection[int], capacity: int) -> "Content":
+    def of(cls, vectors: Vectors, there: Collection[int], capacity: int, limit: int) -> "Content":
         """Return the content of all items at once; `vectors`, shape (n, dim), are 0 but for those that are `there`."""
         n = len(vectors)
-        content = cls(vectors.shape[1], 0)
-        content.vectors = grown(vectors, (capacity, vectors.shape[1]))
-        similarity = np.zeros((capacity, capacity), np.float32)
-        np.matmul(vectors, vectors.T, out=similarity[:n, :n])
-        np.fill_diagonal(similarity, 0.0)
-        content.similarity = similarity
-        content._alike = similarity.sum(axis=1, dtype=np.float64)
-        content._there = np.zeros(capacity, np.float32)
+        content = cls(vectors.shape[1], capacity, limit)
+        content.vectors[:n] = vectors
+        content._squares[:n] = np.einsum("ij,ij->i", vectors, vectors)
         content._there[list(there)] = 1
-        content._count = len(there)
-        content.common = np.zeros(capacity, np.float32)
-        content._centre(n)
+        content._sum, content._count = vectors.sum(axis=0, dtype=np.float64), len(there)
+        content._squared = float(content._squares.sum(dtype=np.float64))
+        if content.dense:
+            np.matmul(vectors, vectors.T, out=content.similarity[:n, :n])
+            np.fill_diagonal(content.similarity, 0.0)
+        else:
+            content.signs[:, :n] = signs(vectors).T
         return content
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_common": None}  # what was asked of it is no part of what it is
+
+    @property
+    def dense(self) -> bool:
+        """Whether there is a table of cosines."""
+        return len(self._there) <= self._limit
 
     @property
     def dim(self) -> int:
@@ -61,45 +86,93 @@ class Content:
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` items."""
-        known = len(self.common)
-        if capacity > known:
-            self.vectors = grown(self.vectors, (capacity, self.dim))
+        if capacity <= len(self._there):
+            return
+        was_dense, self._common = self.dense, None
+        self.vectors = grown(self.vectors, (capacity, self.dim))
+        self._squares, self._there = grown(self._squares, (capacity,)), grown(self._there, (capacity,))
+        if self.dense:
             self.similarity = grown(self.similarity, (capacity, capacity))
-            self._alike = np.concatenate([self._alike, np.zeros(capacity - known)])
-            self.common = grown(self.common, (capacity,))
-            self._there = grown(self._there, (capacity,))
+        elif was_dense:
+            self.similarity = np.zeros((0, 0), np.float32)
+            self.signs = np.ascontiguousarray(signs(self.vectors).T)
+        else:
+            self.signs = grown(self.signs, (SIGN_WORDS, capacity))
 
     def put(self, i: int, n: int, vector: Array) -> None:
         """Set the vector of item `i` of `n`."""
         self._count += not self._there[i]
         self._there[i] = 1
-        self.vectors[i] = vector
-        before = self.similarity[i, :n].copy()
-        relate(self.similarity, self.vectors[:n], i)
-        change = self.similarity[i, :n].astype(np.float64) - before
-        self._alike[:n] += change
-        self._alike[i] += change.sum()
-        self._centre(n)
+        self._set(i, n, vector)
 
     def drop(self, i: int, n: int) -> None:
         """Forget the vector of item `i` of `n`."""
         if self._there[i]:
-            self.put(i, n, np.zeros(self.dim, np.float32))
-            self._there[i] = 0
             self._count -= 1
-            self._centre(n)
+            self._there[i] = 0
+            self._set(i, n, np.zeros(self.dim, np.float32))
 
-    def related(self, vector: Array) -> Array:
-        """Return the cosine of a text to every item, shape (capacity,), less what the text shares with all of them."""
-        row: Array = self.vectors @ vector
-        row -= np.float32(row.sum(dtype=np.float64) / max(1, self._count) - self._half())
-        return row
+    def _set(self, i: int, n: int, vector: Array) -> None:
+        square = np.float32(vector @ vector)
+        self._sum += vector.astype(np.float64) - self.vectors[i]
+        self._squared += float(square) - float(self._squares[i])
+        self.vectors[i], self._squares[i], self._common = vector, square, None
+        if self.dense:
+            relate(self.similarity, self.vectors[:n], i)
+        else:
+            self.signs[:, i] = signs(vector)
 
-    def _centre(self, n: int) -> None:
-        self.common[:n] = (self._alike[:n] / max(1, self._count) - self._half()) * self._there[:n]
+    @property
+    def mean(self) -> Array:
+        """The mean vector of all items, shape (dim,)."""
+        mean: Array = (self._sum / max(1, self._count)).astype(np.float32)
+        return mean
 
-    def _half(self) -> float:
-        return float(self._alike.sum()) / 2 / max(1, self._count) ** 2
+    @property
+    def common(self) -> Array:
+        """What each item has in common with all, shape (capacity,); 0 for what has no vector. For small catalogues."""
+        if self._common is None:
+            self._common = self._common_of(slice(None), self.vectors)
+        return self._common
+
+    def common_of(self, items: Indices) -> Array:
+        """Return how like each of `items` is to all others in the mean, less half of what any two share."""
+        return self.common[items] if self.dense else self._common_of(items, self.vectors[items])
+
+    def cosines_to_all(self, words: Vectors) -> Array:
+        """Return the cosines of `words`, vectors of shape (k, dim), to every item, shape (k, capacity)."""
+        cosines: Array = words @ self.vectors.T if len(words) else np.zeros((0, len(self.vectors)), np.float32)
+        return cosines
+
+    def cosines(self, vectors: Vectors, items: Indices) -> tuple[Array, Array]:
+        """Return the cosines of `vectors`, shape (k, dim), to some items, shape (k, items), and `common_of` these."""
+        theirs = self.vectors[items]
+        return vectors @ theirs.T, self._common_of(items, theirs)
+
+    def _common_of(self, items: Indices | slice, vectors: Vectors) -> Array:
+        alike = vectors @ self.mean - self._squares[items] / np.float32(max(1, self._count))
+        common: Array = (alike - self._half()) * self._there[items]
+        return common
+
+    def common_with(self, words: Vectors) -> Array:
+        """Return how like `words`, vectors of shape (k, dim), are to all items, less half of what any two share."""
+        common: Array = words @ self.mean - self._half()
+        return common
+
+    def _half(self) -> np.float32:
+        return np.float32((float(self._sum @ self._sum) - self._squared) / 2 / max(1, self._count) ** 2)
+
+
+@cache
+def _directions(dim: int) -> Array:
+    return np.random.default_rng(dim).standard_normal((dim, SIGN_WORDS * 64)).astype(np.float32)
+
+
+def signs(vectors: Vectors) -> Signs:
+    """Return the signs of vectors, shape (..., dim), as words, shape (..., 8)."""
+    packed = np.packbits(vectors @ _directions(vectors.shape[-1]) > 0, axis=-1)
+    words: Signs = packed.view(np.uint64)
+    return words
 
 
 def relate(similarity: Array, vectors: Array, i: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from model.choosing import strongest_parts
 from model.events import Reason, Recommended
-from model.features import Array, Features, History
+from model.features import Features, History, View
 from model.ranker import SoftmaxRanker
 
 _FAMILIES = {
@@ -27,28 +27,25 @@ class Explainer:
         self._family = np.array(owners, np.int64)
         self._alone = [name for name, owner in zip(features.names, owners, strict=True) if owner == 3]
 
-    def slots(
-        self, x: Array, scores: Array, history: History, chosen: Sequence[int], moved: Mapping[int, str]
-    ) -> list[Recommended]:
+    def slots(self, view: View, history: History, chosen: Sequence[int], moved: Mapping[int, str]) -> list[Recommended]:
         """Return the slots of a list; a slot's reasons and its `rest` add up to its score.
 
-        `x`, shape (features, n), and `scores`, shape (n,), are those that `chosen` were taken by.
+        `chosen` and the keys of `moved` are columns of the `view` that they were chosen from.
         """
-        tables, catalogue = self._features.tables, self._features.catalogue
-        items = np.array(chosen, np.int64)
+        own_past, items = view.past, np.array(chosen, np.int64)
         sources = np.zeros((len(items), self._reasons), np.int64)
         values = np.zeros((len(items), self._reasons), np.float32)
         strongest_parts(
-            x, self._ranker.slopes, self._family, items, history.recent, history.liked, history.contents,
-            history.searched, tables.together, tables.liked_together, catalogue.content.similarity,
-            catalogue.content.common, sources, values,
+            view.x, self._ranker.slopes, self._family, items, own_past.recent, own_past.liked, own_past.contents,
+            own_past.shifts, own_past.together, own_past.liked_together, own_past.similarity, own_past.searched,
+            own_past.common, sources, values,
         )  # fmt: skip
         past, counts = history.past, (len(history.recent), len(history.liked), len(history.contents))
         names = [name for name, count in zip(_FAMILIES, counts, strict=True) for _ in range(count)]
-        ids, own = catalogue.ids, len(past)
+        ids, own = self._features.catalogue.ids, len(past)
         slots = []
-        for item, score, where, parts in zip(
-            chosen, scores[items].tolist(), sources.tolist(), values.tolist(), strict=True
+        for column, score, where, parts in zip(
+            chosen, view.scores[items].tolist(), sources.tolist(), values.tolist(), strict=True
         ):
             reasons = []
             for source, value in zip(where, parts, strict=True):
@@ -59,7 +56,9 @@ class Explainer:
                     reasons.append(Reason(value, names[source], before.event, before.item, before.text))
                 else:
                     reasons.append(Reason(value, self._alone[source - own]))
-            slots.append(Recommended(ids[item], score, 1.0, reasons, score - sum(parts), moved.get(item)))
+            slots.append(
+                Recommended(ids[view.position(column)], score, 1.0, reasons, score - sum(parts), moved.get(column))
+            )
         return slots
 
 

@@ -10,9 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.candidates import Candidates
 from model.catalogue import Catalogue
+from model.choosing import place
+from model.encoding import Vectors
 from model.errors import Fatal
-from model.kernels import feature_matrix
+from model.kernels import DECAY, feature_matrix
+from model.pairs import DensePairs
 from model.profile import HISTORY, Profile, Reference
 from model.ranker import SoftmaxRanker
 from model.tables import Tables
@@ -52,14 +56,74 @@ class History(NamedTuple):
     liked: Indices
     """Items liked."""
     contents: Indices
-    """What was liked or searched: an item, or -1 - k for row k of `searched`."""
-    searched: Array
-    """Cosine of searched words to every item, shape (searches, capacity), as `Content.related` gives it."""
-    tag_slots: Indices
-    tag_weights: Array
-    """Affinity to the tags in `tag_slots`."""
+    """What was liked or searched: an item, or -1 - k for row k of `words`."""
+    words: Vectors
+    """Vectors of what was searched, shape (searches, dim)."""
+    affinity: Array
+    """To each of the catalogue's tags, by number."""
     past: list[Reference]
     """The references behind `recent`, `liked` and `contents`, in this order."""
+
+
+class Past(NamedTuple):
+    """What a user's past says of the candidates: tables whose columns they are, and which of the rows are its."""
+
+    recent: Indices
+    """Rows of `together` and `followed`, newest first."""
+    liked: Indices
+    """Rows of `liked_together` and of each of `modal`."""
+    contents: Indices
+    """Rows of `similarity`, or -1 - k for row k of `searched`."""
+    shifts: Array
+    """What each of `contents` has in common with all items."""
+    together: Array
+    liked_together: Array
+    followed: Array
+    similarity: Array
+    searched: Array
+    common: Array
+    """What each candidate has in common with all items."""
+    modal: Array
+
+
+class View(NamedTuple):
+    """The candidates as the ranker sees them for one user; `x` is overwritten by the next view."""
+
+    items: Indices | None
+    """Index of each column's item; None where every item is a candidate, and the columns are the catalogue's."""
+    x: Array
+    """Features, shape (len(names), columns)."""
+    scores: Array
+    """Shape (columns,); -inf for what cannot be shown."""
+    there: Array
+    """1 for items that are available at all, else 0."""
+    past: Past
+    shown: Array
+    """-inf for items of the whole catalogue that cannot be shown, shape (n,)."""
+    target: int
+    """Column of the item that was asked for, else -1."""
+    proposed: bool
+    """Whether that item is a candidate: else it could not have been shown, and choosing it teaches nothing."""
+
+    def rank(self, lot: float) -> int:
+        """Return where the target is by score, 0 at the top, -1 if it is no candidate; ties are drawn by `lot`."""
+        if not self.proposed:
+            return -1
+        above, equal = place(self.scores, self.scores, self.target)
+        return above + int(lot * equal)
+
+    def position(self, column: int) -> int:
+        """Return the catalogue's index of a column's item."""
+        return column if self.items is None else int(self.items[column])
+
+    def everywhere(self, feature: int) -> Array:
+        """Return a feature of all n items, shape (n,): 0 for what is no candidate."""
+        if self.items is None:
+            row: Array = self.x[feature]
+            return row
+        values = np.zeros(len(self.shown), np.float32)
+        values[self.items] = self.x[feature]
+        return values
 
 
 class Features:
@@ -75,6 +139,7 @@ class Features:
         if unknown:
             raise Fatal(f"no feature {sorted(unknown)}; there are: content, {', '.join(self.names)}")
         self._silent = [self.names.index(name) for name in silent]
+        self._candidates = Candidates(catalogue, tables)
         self._x: Array = np.zeros((len(self.names), 0), np.float32)
 
     def history(self, profile: Profile, search_vectors: Mapping[str, Array]) -> History:
@@ -84,64 +149,129 @@ class Features:
         recent = [r for r in profile.recent if r.item in index]
         liked = [r for r in profile.liked if r.item in index][:HISTORY]
         contents = [r for r in profile.liked[:HISTORY] if r.text is not None or r.item in index]
-        searched, rows = np.zeros((0, catalogue.capacity), np.float32), []
+        words: list[Array] = []
+        rows = []
         for reference in contents:
             if reference.text is None:
                 rows.append(index[reference.item or ""])
             else:
-                rows.append(-1 - len(searched))
-                searched = np.vstack([searched, catalogue.content.related(search_vectors[reference.text])])
-        slots, weights = [], []
+                rows.append(-1 - len(words))
+                words.append(search_vectors[reference.text])
+        affinity = np.zeros(len(catalogue.tag_index) + 1, np.float32)
         for tag, weight in profile.tags.items():
             if tag in catalogue.tag_index:
-                slots.append(catalogue.tag_index[tag])
-                weights.append(weight)
+                affinity[catalogue.tag_index[tag]] = weight
         return History(
             np.array([index[r.item or ""] for r in recent], np.int64),
             np.array([index[r.item or ""] for r in liked], np.int64),
             np.array(rows, np.int64),
-            searched,
-            np.array(slots, np.int64),
-            np.array(weights, np.float32),
+            np.stack(words) if words else np.zeros((0, catalogue.content.dim), np.float32),
+            affinity,
             recent + liked + contents,
         )
 
-    def scores(self, history: History, ranker: SoftmaxRanker, hidden: Sequence[int]) -> tuple[Array, Array]:
-        """Return features, shape (len(names), n), and scores, shape (n,), of all n items.
+    def look(
+        self, history: History, ranker: SoftmaxRanker, hidden: Sequence[int], target: int = -1,
+        among: Indices | None = None,
+    ) -> View:  # fmt: skip
+        """Return the candidates, their features and scores; what is `hidden` cannot be shown.
 
-        Scores of `hidden` items and of those not available are -inf. The features are overwritten by the next call.
+        `target` is an item that is to have a column even if it is no candidate. `among` names the candidates, in a
+        catalogue that is too large for all items to be.
         """
-        tables, catalogue = self.tables, self.catalogue
-        n = len(catalogue)
-        if self._x.shape[1] != n:
-            self._x = np.zeros((len(self.names), n), np.float32)
-        x, scores = self._x, np.empty(n, np.float32)
+        catalogue, n = self.catalogue, len(self.catalogue)
+        gone = np.array(hidden, np.int64)  # a copy: an array cannot grow while a view of it lives
+        if catalogue.dense:
+            past = self._whole(history)
+            x, scores = self._score(history, ranker, past, slice(n))
+            scores[gone] = -np.inf
+            return View(None, x, scores, catalogue.there[:n], past, scores, target, True)
+        vectors = catalogue.content.vectors[history.contents]
+        vectors[history.contents < 0] = history.words
+        items = self._propose(history, vectors, gone) if among is None else among
+        proposed = target < 0 or bool((items == target).any())
+        if not proposed:
+            items = np.append(items, target)
+        past = self._part(history, vectors, items)
+        x, scores = self._score(history, ranker, past, items)
+        shown = catalogue.offsets[:n].copy()
+        shown[gone] = -np.inf
+        column = -1 if target < 0 else int(np.flatnonzero(items == target)[0])
+        return View(items, x, scores, catalogue.there[items], past, shown, column, proposed)
+
+    def _score(
+        self, history: History, ranker: SoftmaxRanker, past: Past, columns: slice | Indices
+    ) -> tuple[Array, Array]:
+        """Return features and scores of some items, for which `past` was made."""
+        catalogue, tables = self.catalogue, self.tables
+        offsets = catalogue.offsets[columns]
+        if self._x.shape[1] != len(offsets):
+            self._x = np.zeros((len(self.names), len(offsets)), np.float32)
+        x, scores = self._x, np.empty(len(offsets), np.float32)
         feature_matrix(
             x,
             scores,
-            history.recent,
-            history.liked,
-            history.contents,
-            history.searched,
-            history.tag_slots,
-            history.tag_weights,
             ranker.slopes,  # 0 for what is silent: it is 0 whenever the ranker learns
             ranker.bias,
-            catalogue.offsets,
-            tables.alone,
-            tables.engaged,
-            tables.liked,
-            tables.together,
-            tables.liked_together,
-            tables.followed,
-            catalogue.content.similarity,
-            catalogue.content.common,
-            catalogue.modal,
-            catalogue.tags,
+            offsets,
+            tables.alone if isinstance(columns, slice) else np.take(tables.alone, columns, 1),
+            catalogue.tags if isinstance(columns, slice) else np.take(catalogue.tags, columns, 1),
+            catalogue.tag_weights[columns],
+            history.affinity,
+            past.recent,
+            tables.engaged[history.recent],
+            past.liked,
+            tables.liked[history.liked],
+            past.contents,
+            past.shifts,
+            past.together,
+            past.liked_together,
+            past.followed,
+            past.similarity,
+            past.searched,
+            past.common,
+            past.modal,
         )
         if self._silent:
             x[self._silent] = 0
-        if hidden:
-            # A copy: an array cannot grow while a view of it lives.
-            scores[np.array(hidden)] = -np.inf
         return x, scores
+
+    def _whole(self, history: History) -> Past:
+        content, pairs = self.catalogue.content, self.tables.pairs
+        assert isinstance(pairs, DensePairs)
+        return Past(
+            history.recent, history.liked, history.contents, self._shifts(history),
+            pairs.together, pairs.liked_together, pairs.followed,
+            content.similarity, content.cosines_to_all(history.words), content.common, self.catalogue.modal,
+        )  # fmt: skip
+
+    def _part(self, history: History, vectors: Vectors, items: Indices) -> Past:
+        """Return a past over some items; `vectors`, shape (contents, dim), are of what was liked or searched."""
+        content = self.catalogue.content
+        similarity, common = content.cosines(vectors, items)
+        similarity[history.contents[:, None] == items] = 0
+        return Past(
+            np.arange(len(history.recent)), np.arange(len(history.liked)), np.arange(len(vectors)),
+            self._shifts(history), *self._candidates.rows(history.recent, history.liked, items),
+            similarity, similarity[:0], common, self.catalogue.modal_cosines(history.liked, items),
+        )  # fmt: skip
+
+    def _shifts(self, history: History) -> Array:
+        """Return what each of `contents` has in common with all items."""
+        content, searched = self.catalogue.content, history.contents < 0
+        if not len(history.words):
+            return content.common_of(history.contents)
+        shifts = np.empty(len(searched), np.float32)
+        shifts[~searched] = content.common_of(history.contents[~searched])
+        shifts[searched] = content.common_with(history.words)
+        return shifts
+
+    def _propose(self, history: History, vectors: Vectors, gone: Indices) -> Indices:
+        """Return the candidates, ascending; `vectors`, shape (contents, dim), are of what was liked or searched."""
+        sought = vectors[:2].copy()
+        if len(vectors):
+            # By the feature `content`, a product with the mean of what was liked and searched; and by the latest of it.
+            mean, weights = self.catalogue.content.mean, DECAY[: len(vectors)]
+            sought[-1] = vectors[0] - mean
+            sought[0] = weights @ vectors / weights.sum() - mean
+        return self._candidates.propose(history.recent, history.liked, sought, gone)

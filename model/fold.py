@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import profile as profiles
-from model.catalogue import Catalogue
+from model.catalogue import WHOLE, Catalogue
 from model.choosing import place
 from model.content import Content
 from model.errors import Fatal
@@ -31,7 +31,7 @@ from model.events import (
     liking,
 )
 from model.explain import Explainer
-from model.features import Features, History
+from model.features import Features, History, View
 from model.heads import POSITIVE, Head
 from model.interests import topics
 from model.lists import best, diversify
@@ -72,6 +72,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Vectors of items that count besides their text: "image", "audio", ...; one feature each."""
     without: frozenset[str] = frozenset()
     """Features silenced (ablation)."""
+    whole: int = WHOLE
+    """Up to so many items (a power of two, 256 or more; 0: never) every one is ranked, above it only candidates."""
 
 
 class _Delta(msgspec.Struct, array_like=True):
@@ -89,8 +91,8 @@ class Fold:
         self, settings: FoldSettings, dim: int, version: str, taxonomy: Taxonomy, sentiment: Head | None = None
     ) -> None:
         self.settings, self.version, self.taxonomy, self.sentiment = settings, version, taxonomy, sentiment
-        self.catalogue = Catalogue(dim, modalities=settings.modalities)
-        self.tables = Tables(self.catalogue.capacity)
+        self.catalogue = Catalogue(dim, settings.modalities, settings.whole)
+        self.tables = Tables(self.catalogue.capacity, settings.whole)
         self.features = Features(self.catalogue, self.tables, settings.without)
         self.ranker = SoftmaxRanker(len(self.features.names))
         self._explainer = Explainer(self.features, self.ranker, settings.reasons)
@@ -115,7 +117,7 @@ class Fold:
         if item.item not in self.catalogue.index:
             self._hidden.clear()  # a restored profile may have consumed it before it was known here
         self.catalogue.put(item, vector)
-        self.tables.reserve(self.catalogue.capacity)
+        self.tables.reserve(self.catalogue.capacity, self.catalogue.lots)
         for role in list(self.rivals):
             self.put_rival_item(role, item)
 
@@ -318,19 +320,19 @@ class Fold:
         index = self.catalogue.index
         before = np.array([index[item] for item in fact.before], np.int64)
         liked_before = np.array([index[item] for item in fact.liked_before], np.int64)
-        self.tables.add(index[fact.item], fact.liked, before, liked_before)
+        self.tables.add(index[fact.item], fact.liked, before, liked_before, self.catalogue.lots)
 
     def _like_tags(self, profile: Profile, item: int) -> None:
         """Let the affinity to tags fade by 5% and add the liked item's."""
         affinity = {tag: value * 0.95 for tag, value in profile.tags.items() if value > 1e-4}
-        for tag, weight in self.catalogue.tags_of[item].items():
+        for tag, weight in self.catalogue.tags_of(item).items():
             affinity[tag] = affinity.get(tag, 0.0) + 0.05 * weight
         profile.tags = affinity
 
-    def _scores(self, user: str, profile: Profile) -> tuple[Array, Array, History]:
-        """Return features and scores of all items, and the history that they were computed from."""
+    def _look(self, user: str, profile: Profile, target: int = -1) -> tuple[View, History]:
+        """Return the candidates as the ranker sees them, and the history that they are seen from."""
         history = self.features.history(profile, self.search_vectors)
-        return *self.features.scores(history, self.ranker, self._consumed(user, profile)), history
+        return self.features.look(history, self.ranker, self._consumed(user, profile), target), history
 
     def _consumed(self, user: str, profile: Profile) -> "array[int]":
         hidden = self._hidden.get(user)
@@ -348,19 +350,20 @@ class Fold:
                     rivals[role] = rival.rank(self.features, self.ranker, profile, hidden, item, lot)
                 except Exception as error:
                     self._let_go(role, error)
-        x, scores, _ = self._scores(event.user, profile)
-        n = len(self.catalogue)
-        ranks = {}
+        view, _ = self._look(event.user, profile, item)
+        n, ranks = len(self.catalogue), {"penchant": view.rank(lot)}
         for name, values in (
-            ("penchant", scores),
             ("popularity", self.tables.liked[:n]),
             ("recent_popularity", self.tables.recent[:n]),
-            ("covisitation", x[2]),
+            ("covisitation", view.everywhere(self.features.names.index("together"))),
         ):
-            above, equal = place(values, scores, item)
+            above, equal = place(values, view.shown, item)
             ranks[name] = above + int(lot * equal)
         new = bool(self.tables.engaged[item] < NEW_ITEM)
-        probability = self.ranker.learn(x, scores, self.catalogue.there[:n], item)
+        if view.proposed:
+            probability = self.ranker.learn(view.x, view.scores, view.there, view.target)
+        else:  # chosen although it was not to be had here: that says nothing of how the candidates compare
+            probability = self.ranker.probability(view.scores, view.target)
         return Evaluation(ranks, profile.engagements < COLD_USER, new, -log(max(probability, 1e-30)), rivals)
 
     # -- answers
@@ -369,20 +372,25 @@ class Fold:
         settings, catalogue = self.settings, self.catalogue
         if not len(catalogue):
             return None
-        x, scores, history = self._scores(event.user, profile)
-        chosen = order = best(scores, catalogue.ids, settings.length * (5 if settings.mmr else 1))
+        view, history = self._look(event.user, profile)
+        chosen = order = best(
+            view.scores,
+            lambda column: catalogue.ids[view.position(column)],
+            settings.length * (5 if settings.mmr else 1),
+        )
         moved: dict[int, str] = {}
         if settings.mmr and order:
-            chosen = diversify(order, scores, catalogue.content.similarity, settings.length, settings.mmr)
+            vectors = catalogue.content.vectors[[view.position(column) for column in order]]
+            chosen = diversify(order, view.scores[order], vectors, settings.length, settings.mmr)
             moved = {item: "diversity" for item, before in zip(chosen, order, strict=False) if item != before}
         if not chosen:
             return None
-        items = self._explainer.slots(x, scores, history, chosen, moved)
+        slots = self._explainer.slots(view, history, chosen, moved)
         identity = f"{event.id}.r"
-        profile.lists.insert(0, Shown(identity, [catalogue.ids[i] for i in chosen], event.at_ms))
+        profile.lists.insert(0, Shown(identity, [slot.item for slot in slots], event.at_ms))
         del profile.lists[profiles.MAX_LISTS :]
         return Recommendation(
-            identity, event.user, event.at_ms, event.id, self.version, self.ranker.steps, "greedy", items
+            identity, event.user, event.at_ms, event.id, self.version, self.ranker.steps, "greedy", slots
         )
 
     def _interests(self, event: Event, profile: Profile) -> Interests:
@@ -430,7 +438,7 @@ class Fold:
         if item not in self.catalogue.index:
             self._hidden.clear()  # a profile may have consumed it before it was known here
         place = self.catalogue.intern(item)
-        self.tables.reserve(self.catalogue.capacity)
+        self.tables.reserve(self.catalogue.capacity, self.catalogue.lots)
         return place
 
     def begin_snapshot(self) -> tuple[bytes, list[tuple[int, int]]]:
@@ -445,7 +453,7 @@ class Fold:
 
     def load_snapshot(self, chunks: Sequence[bytes]) -> None:
         """Take over all chunks of a snapshot, the first one first, into an empty fold (items may already be there)."""
-        self.tables.load(chunks[0], chunks[1:], self._intern)
+        self.tables.load(chunks[0], chunks[1:], self._intern, lambda: self.catalogue.lots)
 
     def loaded(self) -> None:
         """Go live: snapshot, deltas and users are loaded."""

@@ -9,11 +9,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from model.pairs import SUCCESSORS
+
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Tags = NDArray[np.uint16]
 DECAY: Array = np.array([0.8**k for k in range(10)], np.float32)
 """Weight of the k-th latest event."""
-SUCCESSORS = 3
 LOG_LIKED, LOG_RECENT, LIKED_SHARE, NEW, ENGAGED_NORM, LIKED_NORM = range(6)
 """Rows of what is known of each item alone; see `refresh`."""
 _FAST = {"contract", "reassoc", "nsz", "nnan"}
@@ -39,6 +41,12 @@ def _multiply(out: Array, a: Array, b: Array) -> None:
 
 
 @njit(cache=True, fastmath=_FAST)
+def _look_up(total: Array, values: Array, places: Tags) -> None:
+    for i in range(len(total)):
+        total[i] += values[places[i]]
+
+
+@njit(cache=True, fastmath=_FAST)
 def _weigh_and_best(total: Array, best: Array, weight: np.float32, row: Array, shift: np.float32) -> None:
     for i in range(len(total)):
         value = row[i] - shift
@@ -57,36 +65,39 @@ def _copy(out: Array, row: Array) -> None:
 def feature_matrix(
     x: Array,
     scores: Array,
-    recent: Indices,
-    liked_items: Indices,
-    contents: Indices,
-    searched: Array,
-    tag_slots: Indices,
-    tag_weights: Array,
     slopes: Array,
     bias: np.float32,
     offsets: Array,
     alone: Array,
-    engaged: Array,
-    liked: Array,
+    tags: Tags,
+    tag_weights: Array,
+    affinity: Array,
+    recent: Indices,
+    recent_counts: Array,
+    liked: Indices,
+    liked_counts: Array,
+    contents: Indices,
+    shifts: Array,
     together: Array,
     liked_together: Array,
     followed: Array,
     similarity: Array,
+    searched: Array,
     common: Array,
     modal: Array,
-    tags: Array,
 ) -> None:
     """Fill `x`, shape (features, n), rows as in `model.features`, and `scores` = `slopes @ x + bias + offsets`.
 
-    `contents` are rows of `similarity`, or -1 - k for row k of `searched`. Arrays over items may be longer than n; all
-    are C-contiguous.
+    `recent` and `liked` are rows of the tables of pairs (and of each modality) that belong to the user's past, newest
+    first, with the counts of those items; `contents` rows of `similarity`, or -1 - k for row k of `searched`, and
+    `shifts` what each of them has in common with all items. Arrays over items may be longer than n; all are
+    C-contiguous.
     """
     n = x.shape[1]
     x[2:11] = 0
     x[17:] = 0
     for k in range(len(recent)):
-        count = engaged[recent[k]]
+        count = recent_counts[k]
         row = together[recent[k], :n]
         _count_and_weigh(x[2], x[3], np.float32(10) * DECAY[k] / np.sqrt(count + np.float32(5)), row)
         if k < 2:
@@ -94,36 +105,36 @@ def feature_matrix(
         if k < SUCCESSORS:
             weight = np.float32(20) * DECAY[k] / (count + np.float32(10))
             _weigh(x[5], weight, followed[recent[k], :n])
-    for k in range(len(liked_items)):
-        weight = np.float32(10) * DECAY[k] / np.sqrt(liked[liked_items[k]] + np.float32(5))
-        _count_and_weigh(x[6], x[7], weight, liked_together[liked_items[k], :n])
+    for k in range(len(liked)):
+        weight = np.float32(10) * DECAY[k] / np.sqrt(liked_counts[k] + np.float32(5))
+        _count_and_weigh(x[6], x[7], weight, liked_together[liked[k], :n])
     _multiply(x[3], x[3], alone[ENGAGED_NORM, :n])
     _multiply(x[7], x[7], alone[LIKED_NORM, :n])
     for f in range(2, 8):
         row = x[f]
         for i in range(n):
             row[i] = np.sqrt(row[i])
-    for t in range(len(tag_slots)):
-        _weigh(x[8], tag_weights[t], tags[tag_slots[t], :n])
+    for t in range(len(tags)):
+        _look_up(x[8], affinity, tags[t, :n])
+    _multiply(x[8], x[8], tag_weights[:n])
     whole = np.float32(0)
     for k in range(len(contents)):
         whole += DECAY[k]
     for k in range(len(contents)):
         row = similarity[contents[k], :n] if contents[k] >= 0 else searched[-1 - contents[k], :n]
-        shift = common[contents[k]] if contents[k] >= 0 else np.float32(0)
         if k == 0:
             x[10] = -4  # less than any
-        _weigh_and_best(x[9], x[10], DECAY[k] / whole, row, shift)
+        _weigh_and_best(x[9], x[10], DECAY[k] / whole, row, shifts[k])
     if len(contents) > 0:
         # What is like everything is like nothing in particular.
         _weigh(x[9], np.float32(-1), common[:n])
         _weigh(x[10], np.float32(-1), common[:n])
     for m in range(modal.shape[0]):
         whole = np.float32(0)
-        for k in range(len(liked_items)):
+        for k in range(len(liked)):
             whole += DECAY[k]
-        for k in range(len(liked_items)):
-            _weigh(x[17 + m], DECAY[k] / whole, modal[m, liked_items[k], :n])
+        for k in range(len(liked)):
+            _weigh(x[17 + m], DECAY[k] / whole, modal[m, liked[k], :n])
     new = alone[NEW, :n]
     _copy(x[0], alone[LOG_LIKED, :n])
     _copy(x[1], alone[LOG_RECENT, :n])
@@ -148,38 +159,3 @@ def refresh(alone: Array, engaged: Array, liked: Array, recent: Array, item: int
     alone[NEW, item] = np.float32(1) / (np.float32(1) + engaged[item] * np.float32(0.5))
     alone[ENGAGED_NORM, item] = np.float32(1) / np.sqrt(engaged[item] + np.float32(10))
     alone[LIKED_NORM, item] = np.float32(1) / np.sqrt(liked[item] + np.float32(5))
-
-
-@njit(cache=True)
-def _count(table: Array, row: int, column: int, amount: np.float32, filled: Indices) -> None:
-    filled[row] += table[row, column] == 0
-    table[row, column] += amount
-
-
-@njit(cache=True)
-def count_pairs(
-    together: Array,
-    followed: Array,
-    liked_together: Array,
-    filled: Indices,
-    opened: NDArray[np.bool_],
-    item: int,
-    before: Indices,
-    liked_before: Indices,
-) -> None:
-    """Count `item` with the user's earlier ones, newest first; `liked_before` is empty where it was not liked.
-
-    Only rows that are `opened` change; `filled` counts each row's cells that are not 0, in all three tables.
-    """
-    for k in range(len(before)):
-        if opened[before[k]]:
-            _count(together, before[k], item, np.float32(1), filled)
-            if k < SUCCESSORS:
-                _count(followed, before[k], item, np.float32(1) / np.float32(1 + k), filled)
-        if opened[item]:
-            _count(together, item, before[k], np.float32(1), filled)
-    for k in range(len(liked_before)):
-        if opened[liked_before[k]]:
-            _count(liked_together, liked_before[k], item, np.float32(1), filled)
-        if opened[item]:
-            _count(liked_together, item, liked_before[k], np.float32(1), filled)

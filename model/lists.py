@@ -1,19 +1,20 @@
 """Which items make a list: the best by score, then perhaps moved apart for diversity."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.choosing import top
+from model.encoding import Vectors
 
 Array = NDArray[np.float32]
 
 
-def best(scores: Array, ids: Sequence[str], count: int) -> list[int]:
-    """Return the indices of the `count` highest of `scores`, shape (n,), best first; -inf is never among them.
+def best(scores: Array, name: Callable[[int], str], count: int) -> list[int]:
+    """Return the columns of the `count` highest of `scores`, shape (n,), best first; -inf is never among them.
 
-    Exact ties are ordered by item id, so that the order in which items arrived does not show.
+    Exact ties are ordered by item id, which `name` gives, so that the order in which items arrived does not show.
     """
     chosen = np.empty(count, np.int64)
     found, tied = top(scores, chosen)
@@ -21,21 +22,22 @@ def best(scores: Array, ids: Sequence[str], count: int) -> list[int]:
         order: list[int] = chosen[:found].tolist()
         return order
     pool = np.flatnonzero(scores >= scores[chosen[found - 1]]).tolist()
-    return sorted(pool, key=lambda i: (-scores[i], ids[i]))[:count]
+    return sorted(pool, key=lambda i: (-scores[i], name(i)))[:count]
 
 
-def diversify(order: Sequence[int], scores: Array, similarity: Array, length: int, trade: float) -> list[int]:
+def diversify(order: Sequence[int], scores: Array, vectors: Vectors, length: int, trade: float) -> list[int]:
     """Return `length` of the items in `order`, by maximal marginal relevance (Carbonell & Goldstein 1998).
 
-    `trade` 0 keeps the order, 1 looks at difference alone; `similarity`, shape (n, n), is of all items.
+    `trade` 0 keeps the order, 1 looks at difference alone. `scores` and `vectors`, shape (len(order), dim), are theirs.
     """
-    low, high = float(scores[order[-1]]), float(scores[order[0]])
-    relevance = {i: (float(scores[i]) - low) / (high - low or 1.0) for i in order}
+    similarity = vectors @ vectors.T
+    low, high = float(scores[-1]), float(scores[0])
+    relevance = [(float(score) - low) / (high - low or 1.0) for score in scores]
     chosen: list[int] = []
-    nearest = dict.fromkeys(order, 0.0)
+    nearest = dict.fromkeys(range(len(order)), 0.0)
     while len(chosen) < length and nearest:
         pick = max(nearest, key=lambda i: (1 - trade) * relevance[i] - trade * nearest[i])
-        chosen.append(pick)
+        chosen.append(order[pick])
         del nearest[pick]
         for i in nearest:
             nearest[i] = max(nearest[i], float(similarity[pick, i]))

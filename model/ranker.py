@@ -52,6 +52,11 @@ class SoftmaxRanker:
         )
         return float(probability)
 
+    def probability(self, scores: Array, chosen: int) -> float:
+        """Return the probability of a choice among `scores`, shape (n,)."""
+        odds = np.exp(scores - scores.max())
+        return float(odds[chosen] / odds.sum())
+
     def dump(self) -> tuple[int, bytes]:
         """Return the number of steps and the parameters as little-endian float32."""
         return self.steps, np.stack([self.weights, self.mean, self.variance, self.gradients]).astype("<f4").tobytes()

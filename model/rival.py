@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.choosing import place
 from model.content import Content
 from model.features import Features
 from model.profile import Profile
@@ -41,15 +40,14 @@ class Rival:
     def rank(
         self, features: Features, ranker: SoftmaxRanker, profile: Profile, hidden: Sequence[int], item: int, lot: float
     ) -> int:
-        """Return where it would have put the item, 0 at the top; ties are drawn by `lot`, in [0, 1)."""
+        """Return where it would have put the item, as `View.rank`."""
         catalogue = features.catalogue
         ours = catalogue.content
         self.content.grow(catalogue.capacity)
         catalogue.content = self.content
         try:
             history = features.history(profile, self.words)
-            _, scores = features.scores(history, ranker, hidden)
+            view = features.look(history, ranker, hidden, item)
         finally:
             catalogue.content = ours
-        above, equal = place(scores, scores, item)
-        return above + int(lot * equal)
+        return view.rank(lot)

@@ -58,7 +58,7 @@ class PenchantRanker(reco.base.Ranker):
 
     Users and items are whatever can be hashed. An item is known from its first event, or from `describe`; one that is
     not known has the score of an item of which nothing is known, and the choice that makes it known teaches only the
-    counts, as it could not have been ranked. At most 8,192 items (`model.errors.Fatal` beyond).
+    counts, as it could not have been ranked.
     Unlike in `penchant serve`, what the user had before may be ranked (the caller names the candidates), and nobody is
     forgotten for having been away.
 
@@ -195,10 +195,11 @@ class PenchantRanker(reco.base.Ranker):
     def score_many(self, user: Hashable, items: Iterable[Hashable]) -> dict[Hashable, float]:
         """Return `predict_one` of each item: they cost about as much together as one alone."""
         index = self.fold.catalogue.index
-        scores = _scores(self.fold, self.fold.ranker, self._users.get(user, "")).tolist()
-        unknown = float(_scores(self._stranger, self.fold.ranker, "")[0])
         known = {item: self._items.get(item) for item in items}
-        return {item: unknown if one is None else scores[index[one.item]] for item, one in known.items()}
+        places = [index[one.item] for one in known.values() if one is not None]
+        scores = iter(_scores(self.fold, self.fold.ranker, self._users.get(user, ""), places))
+        unknown = _scores(self._stranger, self.fold.ranker, "", [0])[0]
+        return {item: unknown if one is None else next(scores) for item, one in known.items()}
 
     def candidates(self, user: Hashable, repeat: bool = False) -> list[Hashable]:
         """Return the known items that `user` has not engaged, in the order in which they became known.
@@ -224,11 +225,14 @@ class PenchantRanker(reco.base.Ranker):
         return [item for item, _ in sorted(self.score_many(user, items).items(), key=place)]
 
 
-def _scores(fold: Fold, ranker: SoftmaxRanker, user: str) -> Array:
-    """Return what every item of `fold` scores for `user` by `ranker`, shape (items,); a stranger has no history.
+def _scores(fold: Fold, ranker: SoftmaxRanker, user: str, places: list[int]) -> list[float]:
+    """Return what items of `fold`, by index, score for `user` by `ranker`; a stranger has no history.
 
     `Features` of their own: the fold's keep what they computed last.
     """
     features = Features(fold.catalogue, fold.tables, fold.settings.without)
     history = features.history(fold.profiles.get(user) or Profile(), fold.search_vectors)
-    return features.scores(history, ranker, ())[1]
+    among = np.array(places, np.int64)
+    view = features.look(history, ranker, (), among=among)
+    scores: list[float] = (view.scores if view.items is not None else view.scores[among]).tolist()
+    return scores

@@ -9,15 +9,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from model.catalogue import WHOLE, Catalogue
 from model.content import grown
-from model.kernels import count_pairs, refresh
+from model.kernels import refresh
+from model.leaders import Leaders
+from model.pairs import Cells, DensePairs, Lots, Pairs, SparsePairs
 
 RECENT = 5000
 """Engagements in the window of recent popularity."""
-PAIRS = ("together", "liked_together", "followed")
+LEADERS = 100
+"""Items that are the most liked, or the most popular now."""
 CHUNK_BYTES = 256 * 1024
+MANY = 65_536
+"""More items than a column of two bytes can tell apart."""
 CELL_BYTES = 6
-"""Of a cell in a snapshot: its column and its value."""
+"""Of a cell in a snapshot: its column and its value; a column takes two more where there are very many items."""
 
 
 class Fact(msgspec.Struct, frozen=True, array_like=True):
@@ -30,9 +36,10 @@ class Fact(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Tables:
-    """Counts over items (vectors of length n) and over pairs of items (n x n, dense)."""
+    """Counts over items (vectors of length n) and over pairs of items."""
 
-    def __init__(self, capacity: int = 256) -> None:
+    def __init__(self, capacity: int = 256, whole: int = WHOLE) -> None:
+        """Up to a `capacity` of `whole` items, pairs are counted in dense tables."""
         zeros = np.zeros
         self.engaged = zeros(capacity, np.float32)
         self.liked = zeros(capacity, np.float32)
@@ -40,13 +47,9 @@ class Tables:
         self.alone = zeros((6, capacity), np.float32)
         """What is known of each item alone (`model.kernels.refresh`): computing it for every event would cost most."""
         self.window: deque[int] = deque()
-        self.together = zeros((capacity, capacity), np.float32)
-        """Engaged by one user within 10 engagements; symmetric."""
-        self.liked_together = zeros((capacity, capacity), np.float32)
-        self.followed = zeros((capacity, capacity), np.float32)
-        """[a, b]: b came after a, weighed by 1 / distance, up to 3 steps."""
-        self.filled = zeros(capacity, np.int64)
-        """Cells that are not 0 in each row of the three."""
+        self._most_liked, self._most_recent = Leaders(LEADERS), Leaders(LEADERS)
+        self._whole = whole
+        self.pairs: Pairs = DensePairs(capacity) if capacity <= whole else SparsePairs(capacity)
         self._opened = np.ones(capacity, np.bool_)
         """Rows that count; all of them but while a snapshot is being loaded."""
         self._since: dict[int, int] = {}
@@ -57,20 +60,23 @@ class Tables:
         for item in items:
             refresh(self.alone, self.engaged, self.liked, self.recent, item)
 
-    def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` items."""
+    def reserve(self, capacity: int, lots: Lots) -> None:
+        """Make room for `capacity` items; `lots` are theirs."""
         known = len(self.engaged)
         if capacity > known:
             for name in ("engaged", "liked", "recent"):
                 setattr(self, name, grown(getattr(self, name), (capacity,)))
             self.alone = grown(self.alone, (6, capacity))
             self._refresh(range(known, capacity))
-            self.filled = np.concatenate([self.filled, np.zeros(capacity - known, np.int64)])
             self._opened = np.concatenate([self._opened, np.ones(capacity - known, np.bool_)])
-            for name in PAIRS:
-                setattr(self, name, grown(getattr(self, name), (capacity, capacity)))
+            if isinstance(self.pairs, DensePairs) and capacity > self._whole:
+                self.pairs = SparsePairs.of(self.pairs, capacity, lots)
+            else:
+                self.pairs.grow(capacity)
 
-    def add(self, item: int, liked: bool, before: NDArray[np.int64], liked_before: NDArray[np.int64]) -> None:
+    def add(
+        self, item: int, liked: bool, before: NDArray[np.int64], liked_before: NDArray[np.int64], lots: Lots
+    ) -> None:
         """Count one engagement; `before` are the user's earlier items, newest first."""
         self.engaged[item] += 1
         self.recent[item] += 1
@@ -78,20 +84,19 @@ class Tables:
         if len(self.window) > RECENT:
             oldest = self.window.popleft()
             self.recent[oldest] -= 1
+            self._most_recent.counted(oldest, float(self.recent[oldest]))
             refresh(self.alone, self.engaged, self.liked, self.recent, oldest)
         if liked:
             self.liked[item] += 1
         refresh(self.alone, self.engaged, self.liked, self.recent, item)
-        count_pairs(
-            self.together,
-            self.followed,
-            self.liked_together,
-            self.filled,
-            self._opened,
-            item,
-            before,
-            liked_before if liked else liked_before[:0],
-        )
+        self._most_recent.counted(item, float(self.recent[item]))
+        self._most_liked.counted(item, float(self.liked[item]))
+        self.pairs.add(item, before, liked_before if liked else liked_before[:0], self._opened, lots)
+
+    def leaders(self, catalogue: Catalogue) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the most liked of the available items, and those that are engaged most at the moment."""
+        rest = (catalogue.there, catalogue.lots, catalogue.changes)
+        return self._most_liked.items(self.liked, *rest), self._most_recent.items(self.recent, *rest)
 
     # -- A snapshot is fuzzy, as a database's (Mohan et al., ARIES, 1992): counts of items first, then rows of the pair
     # -- tables, block by block while counting goes on. Each block names the sequence that it holds everything up to;
@@ -99,12 +104,12 @@ class Tables:
 
     def blocks(self, n: int) -> list[tuple[int, int]]:
         """Return the first n rows in blocks (start, stop), each of which makes a chunk well below 1 MB."""
-        sizes = self.filled[:n] * CELL_BYTES
-        found, start = [], 0
+        ends = np.cumsum(self.pairs.sizes[:n]) * (CELL_BYTES if n <= MANY else CELL_BYTES + 2)
+        found, start, done = [], 0, 0
         while start < n:
-            fitting = max(1, int(np.searchsorted(np.cumsum(sizes[start:]), CHUNK_BYTES, "right")))
-            found.append((start, start + fitting))
-            start += fitting
+            stop = max(start + 1, int(np.searchsorted(ends, done + CHUNK_BYTES, "right")))
+            found.append((start, stop))
+            start, done = stop, int(ends[stop - 1])
         return found
 
     def dump_counts(self, ids: Sequence[str]) -> bytes:
@@ -115,18 +120,17 @@ class Tables:
 
     def dump_rows(self, start: int, stop: int, sequence: int, later: Sequence[str], n: int) -> bytes:
         """Return a chunk of rows, with columns up to n; `later` are the ids of items that came since `dump_counts`."""
-        tables = []
-        for name in PAIRS:
-            block: NDArray[np.float32] = np.ascontiguousarray(getattr(self, name)[start:stop, :n]).ravel()
-            cells = np.flatnonzero(block)  # several times as fast as nonzero() in two dimensions
-            rows, columns = np.divmod(cells, max(n, 1))
-            lengths = np.bincount(rows, minlength=stop - start)
+        tables, width = [], "<u2" if n <= MANY else "<u4"
+        for rows, columns, values in self.pairs.cells(start, stop, n):
+            lengths = np.bincount(rows - start, minlength=stop - start)
             tables.append(
-                [lengths.astype("<i4").tobytes(), columns.astype("<u2").tobytes(), block[cells].astype("<f4").tobytes()]
+                [lengths.astype("<i4").tobytes(), columns.astype(width).tobytes(), values.astype("<f4").tobytes()]
             )
         return _zip([sequence, start, list(later), tables])
 
-    def load(self, counts: bytes, rows: Sequence[bytes], intern: Callable[[str], int]) -> None:
+    def load(
+        self, counts: bytes, rows: Sequence[bytes], intern: Callable[[str], int], lots: Callable[[], Lots]
+    ) -> None:
         """Take over a snapshot; `intern` makes room for an item and gives its row (rows may differ from the writer's).
 
         To be followed by `open_rows` before each delta, and by `open_all`.
@@ -141,12 +145,14 @@ class Tables:
         for chunk in rows:
             sequence, start, later, tables = _unzip(chunk)
             where = np.concatenate([place, np.array([intern(item) for item in later], np.int64)])
-            for name, (lengths, columns, values) in zip(PAIRS, tables, strict=True):
+            found: list[Cells] = []
+            for lengths, columns, values in tables:
                 sizes = np.frombuffer(lengths, "<i4")
                 owners = where[np.repeat(np.arange(start, start + len(sizes)), sizes)]
-                getattr(self, name)[owners, where[np.frombuffer(columns, "<u2")]] = np.frombuffer(values, "<f4")
-                np.add.at(self.filled, where[start : start + len(sizes)], sizes)
+                width = "<u2" if 2 * len(columns) == len(values) else "<u4"
+                found.append(Cells(owners, where[np.frombuffer(columns, width)], np.frombuffer(values, "<f4")))
                 self._since.update(dict.fromkeys(where[start : start + len(sizes)].tolist(), sequence))
+            self.pairs.put(found, lots())
 
     def open_rows(self, sequence: int) -> None:
         """Let those rows count that do not hold what `sequence` counted yet."""

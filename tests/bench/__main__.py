@@ -1,4 +1,4 @@
-"""`make bench`: fold, encoder, Kafka to Kafka, loop, changelog, flatness; most beside the usual way, in the same run.
+"""`make bench`: fold, encoder, Kafka to Kafka, loop, changelog, flatness, 100,000 items; most beside the usual way.
 
 Figures are reported, never asserted. What a core gives is in CPU seconds; where two are compared within a process they
 take turns, so that what else runs on the machine disturbs both.
@@ -14,11 +14,11 @@ from consumer.datasets import load
 from consumer.shipped import shipped_bundle
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
-from tests.bench import encoder, flat, fold, kafka, loop, state
+from tests.bench import encoder, flat, fold, kafka, large, loop, state
 from tests.bench.figures import Section, write
 from tests.bench.rig import Load
 
-SUBJECTS = ("fold", "encoder", "kafka", "loop", "state", "flat")
+SUBJECTS = ("fold", "encoder", "kafka", "loop", "state", "flat", "large")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     usage.add_argument("--kafka-events", type=_count, default=10_000, help="measured flat out (default %(default)s)")
     usage.add_argument("--loop-events", type=_count, default=200_000, help="of the loop alone (default %(default)s)")
     usage.add_argument("--state-events", type=_count, default=100_000, help="of the changelog (default %(default)s)")
+    usage.add_argument("--items", type=_count, default=100_000, help="of the large catalogue (default %(default)s)")
     usage.add_argument("--users", type=_count, default=5_000, help="restored, at least (default %(default)s)")
     usage.add_argument("--seconds", type=float, default=12.0, help="at half rate (default %(default)s)")
     usage.add_argument("--rounds", type=_count, default=1, help="of Kafka; medians are shown (default %(default)s)")
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         "loop": lambda: loop.bench(events, OnnxEncoder(bundle), given.loop_events, given.rounds),
         "state": lambda: state.bench(items, events[: given.state_events], OnnxEncoder(bundle), given.users),
         "flat": lambda: flat.bench(items, events, OnnxEncoder(bundle), given.events),
+        "large": lambda: large.bench(items, events, OnnxEncoder(bundle), given.items),
     }
     found: dict[str, Section] = {}
     for name in given.only:

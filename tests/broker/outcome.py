@@ -12,6 +12,7 @@ from consumer.state import PartitionState, Position, read_position, restore
 from consumer.tables import read_table
 from model.events import Interests, Recommendation, decode_item
 from model.fold import Fold, FoldSettings
+from model.pairs import TABLES
 from tests.broker.killed import TAXONOMIES, make_with
 from tests.broker.test_serve import ENCODER, prepare, running, send, turn_until
 from tests.model.conftest import WordEncoder
@@ -162,8 +163,11 @@ def check_learnt(one: PartitionState, other: PartitionState) -> None:
     mine, its = one.fold.tables, other.fold.tables
     assert one.fold.catalogue.ids == other.fold.catalogue.ids
     assert (mine.engaged == its.engaged).all()
-    for name in ("together", "followed", "liked_together", "liked", "recent"):
+    for name in ("liked", "recent"):
         assert getattr(mine, name) == pytest.approx(getattr(its, name), rel=1e-5), name
+    n = len(one.fold.catalogue)
+    for name in TABLES:
+        assert mine.pairs.matrix(name, n) == pytest.approx(its.pairs.matrix(name, n), rel=1e-5), name
     assert one.fold.ranker.steps == other.fold.ranker.steps
     for name in ("weights", "mean", "variance", "gradients"):
         assert getattr(one.fold.ranker, name) == pytest.approx(getattr(other.fold.ranker, name), abs=1e-4), name

@@ -25,6 +25,7 @@ from consumer.state import (
 from model.errors import Fatal
 from model.events import Click, Event, Forget, Item, Search
 from model.fold import Fold, FoldSettings
+from model.pairs import TABLES
 from model.tables import Fact
 from model.taxonomy import Taxonomy
 from tests.model.conftest import WordEncoder
@@ -100,9 +101,12 @@ def test_a_restored_state_goes_on_as_the_old_one(
     assert again is not None
     ours, theirs = again.fold.tables, state.fold.tables
     assert (ours.engaged == theirs.engaged).all()
-    for name in ("together", "followed", "liked", "recent", "alone", "filled"):
+    for name in ("liked", "recent", "alone"):
         assert getattr(ours, name) == pytest.approx(getattr(theirs, name), rel=1e-6), name
-    assert ours.liked_together == pytest.approx(theirs.liked_together)
+    n = len(again.fold.catalogue)
+    for name in TABLES:
+        assert ours.pairs.matrix(name, n) == pytest.approx(theirs.pairs.matrix(name, n), rel=1e-6), name
+    assert (ours.pairs.sizes == theirs.pairs.sizes).all()
     assert again.position == state.position
     assert again.fold.profiles == state.fold.profiles
     probe = event("a", "click", 1, count)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from model.catalogue import WHOLE
 from model.encoding import Vectors
 from model.evaluate import prepare
 from model.events import Item
@@ -40,6 +41,12 @@ def items() -> list[Item]:
     ]
 
 
+@pytest.fixture(params=[WHOLE, 0], ids=["all", "candidates"])
+def whole(request: pytest.FixtureRequest) -> int:
+    """Up to how many items every one is ranked: in a catalogue that is small, and in one that counts as large."""
+    return int(request.param)
+
+
 @pytest.fixture
-def fold(items: list[Item], encoder: WordEncoder) -> Fold:
-    return prepare(items, encoder, FoldSettings())
+def fold(items: list[Item], encoder: WordEncoder, whole: int) -> Fold:
+    return prepare(items, encoder, FoldSettings(whole=whole))

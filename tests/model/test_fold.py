@@ -28,7 +28,8 @@ from model.explain import sentence
 from model.fold import Fold, FoldSettings
 from model.heads import Head
 from model.outcome import Answer, Outcome
-from model.tables import PAIRS
+from model.pairs import TABLES
+from model.tables import MANY
 from tests.model.conftest import WordEncoder
 
 
@@ -61,9 +62,9 @@ def test_every_score_is_the_sum_of_its_reasons_and_the_rest(fold: Fold, encoder:
             assert len(slot.because) <= 3
 
 
-def test_all_contributions_together_are_the_score(items: list[Item], encoder: WordEncoder) -> None:
+def test_all_contributions_together_are_the_score(items: list[Item], encoder: WordEncoder, whole: int) -> None:
     """With every reason told, what is left is the bias and what no past event can claim."""
-    fold = prepare(items, encoder, FoldSettings(reasons=100))
+    fold = prepare(items, encoder, FoldSettings(reasons=100, whole=whole))
     run(fold, encoder, clicks(200))
     outcome = run(fold, encoder, [Click(id="last", user="u1", at_ms=10**6, item="i1")])[0]
     assert outcome.recommendation is not None
@@ -130,12 +131,15 @@ def equal(one: Recommendation | None, other: Recommendation | None) -> bool:
 
 
 @pytest.mark.parametrize("snapshot_at", [0, 60, 130])
+@pytest.mark.parametrize("many", [MANY, 10])  # a column takes two bytes, or four
 def test_a_restored_fold_goes_on_as_if_never_stopped(
-    items: list[Item], encoder: WordEncoder, snapshot_at: int, monkeypatch: pytest.MonkeyPatch
+    items: list[Item], encoder: WordEncoder, whole: int, snapshot_at: int, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(model.tables, "MANY", many)
+    settings = FoldSettings(whole=whole)
     events = [*clicks(170), Search(id="s", user="u1", at_ms=171_000, text="alien ship"), *clicks(60, 5)]
-    whole = run(prepare(items, encoder, FoldSettings()), encoder, events)
-    first = prepare(items, encoder, FoldSettings())
+    undisturbed = run(prepare(items, encoder, settings), encoder, events)
+    first = prepare(items, encoder, settings)
     run(first, encoder, events[:snapshot_at])
     first.take_delta()
     monkeypatch.setattr(model.tables, "CHUNK_BYTES", 1000)
@@ -147,7 +151,7 @@ def test_a_restored_fold_goes_on_as_if_never_stopped(
         if blocks:  # it is written while counting goes on
             snapshot.append(first.snapshot_rows(blocks.pop(0), sequence))
     assert not blocks
-    second = prepare(items[::-1], encoder, FoldSettings())  # the items arrive in another order
+    second = prepare(items[::-1], encoder, settings)  # the items arrive in another order
     second.load_snapshot(snapshot)
     for sequence, delta in enumerate(deltas, 1):
         second.tables.open_rows(sequence)
@@ -158,10 +162,11 @@ def test_a_restored_fold_goes_on_as_if_never_stopped(
         second.load_user(user, state)
     second.loaded()
     here = [second.catalogue.index[item] for item in first.catalogue.ids]
-    for name in PAIRS:
-        assert getattr(second.tables, name)[np.ix_(here, here)] == pytest.approx(getattr(first.tables, name)[:40, :40])
-    assert (second.tables.filled[here] == first.tables.filled[:40]).all()
-    for expected, got in zip(whole[171:], run(second, encoder, events[171:]), strict=True):
+    ours, theirs = second.tables.pairs, first.tables.pairs
+    for name in TABLES:
+        assert ours.matrix(name, 40)[np.ix_(here, here)] == pytest.approx(theirs.matrix(name, 40))
+    assert (ours.sizes[here] == theirs.sizes[:40]).all()
+    for expected, got in zip(undisturbed[171:], run(second, encoder, events[171:]), strict=True):
         assert equal(expected.recommendation, got.recommendation)
         assert (expected.evaluation and expected.evaluation.ranks) == (got.evaluation and got.evaluation.ranks)
 
@@ -256,12 +261,12 @@ def test_a_list_that_was_seen_is_answered_by_what_follows_in_the_reward_window(
     assert answer(seen=False, after_ms=900) is None  # nobody says that the list was ever on a screen
 
 
-def test_a_modality_brings_alike_items_up_and_says_so(encoder: WordEncoder) -> None:
+def test_a_modality_brings_alike_items_up_and_says_so(encoder: WordEncoder, whole: int) -> None:
     looks = {"red": [1.0, 0.0], "blue": [0.0, 1.0]}
     items = [
         Item(item=f"{look}{n}", title=f"thing{n}", vectors={"image": looks[look]}) for n in range(20) for look in looks
     ]
-    fold = prepare(items, encoder, FoldSettings(modalities=("image",), reasons=20))
+    fold = prepare(items, encoder, FoldSettings(modalities=("image",), reasons=20, whole=whole))
     rng = np.random.default_rng(0)
     users = {f"u{n}": ("red", "blue")[n % 2] for n in range(40)}
     outcomes = [
@@ -311,10 +316,10 @@ def test_one_bot_does_not_own_popularity(items: list[Item], encoder: WordEncoder
     assert fold.tables.liked[3] == 10
 
 
-def test_mmr_moves_positions_not_scores(items: list[Item], encoder: WordEncoder) -> None:
+def test_mmr_moves_positions_not_scores(items: list[Item], encoder: WordEncoder, whole: int) -> None:
     events = clicks(200)
-    plain = run(prepare(items, encoder, FoldSettings()), encoder, events)[-1].recommendation
-    mixed = run(prepare(items, encoder, FoldSettings(mmr=0.7)), encoder, events)[-1].recommendation
+    plain = run(prepare(items, encoder, FoldSettings(whole=whole)), encoder, events)[-1].recommendation
+    mixed = run(prepare(items, encoder, FoldSettings(mmr=0.7, whole=whole)), encoder, events)[-1].recommendation
     assert plain is not None
     assert mixed is not None
     assert [s.item for s in plain.items] != [s.item for s in mixed.items]
@@ -355,7 +360,8 @@ def test_content_is_what_items_share_beyond_what_all_share(items: list[Item], en
     away = ~np.eye(n, dtype=bool)
     # The mean leaves each item itself out of what it is like: 1 / n less, the same for all.
     assert centred[away] == pytest.approx(((vectors - mean) @ (vectors - mean).T)[away] + 1 / n, abs=1e-5)
-    found = catalogue.content.related(words)[:n] - catalogue.content.common[:n]
+    content = catalogue.content
+    found = content.vectors[:n] @ words - content.common_with(words[None]) - content.common[:n]
     assert np.ptp(found - (vectors - mean) @ (words - mean)) < 1e-5
 
 

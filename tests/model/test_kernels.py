@@ -18,7 +18,8 @@ def test_pasts_that_are_alike_and_unlike_do_not_blow_each_other_up() -> None:
     family, items, contents = np.array([2, 3]), np.zeros(1, np.int64), np.array([-1, -2])
     slopes = np.ones(2, np.float32)
     strongest_parts(
-        x, slopes, family, items, none, none, contents, searched, empty, empty, empty, empty[0], sources, values
+        x, slopes, family, items, none, none, contents, np.zeros(2, np.float32), empty, empty, empty, searched,
+        empty[0], sources, values,
     )  # fmt: skip
     assert sources[0, :2].tolist() == [0, 2]  # the event that is alike, then the feature
     assert values[0].tolist() == [2.0, 0.5, 0.0]
@@ -70,4 +71,4 @@ def test_the_best_are_those_of_a_sort_ties_by_id(seed: int, count: int) -> None:
     scores[dice.integers(0, 40, 12)] = -np.inf
     ids = [f"i{n}" for n in dice.permutation(40)]
     shown = [i for i in range(40) if scores[i] > -np.inf]
-    assert best(scores, ids, count) == sorted(shown, key=lambda i: (-scores[i], ids[i]))[:count]
+    assert best(scores, ids.__getitem__, count) == sorted(shown, key=lambda i: (-scores[i], ids[i]))[:count]

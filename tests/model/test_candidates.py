@@ -1,0 +1,244 @@
+"""Catalogues of which only candidates are ranked: the same features, sources that can be told, and no refusal."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import model.candidates
+import model.pairs
+import model.profile
+import model.tables
+from model.candidates import differing, least
+from model.content import SIGN_WORDS, Content, signs
+from model.evaluate import judge, prepare
+from model.events import Click, Event, Item, Request, Search
+from model.fold import Fold, FoldSettings
+from model.leaders import Leaders, strongest
+from tests.model.conftest import WordEncoder
+from tests.model.test_fold import run
+
+SEEDS = st.integers(0, 2**32 - 1)
+WORDS = ["alien", "robot", "ship", "moon", "love", "kiss", "wedding", "dance", "gun", "train", "horse", "river"]
+
+
+@pytest.fixture
+def many() -> list[Item]:
+    """600 items with words and tags of their own."""
+    dice = np.random.default_rng(0)
+    return [
+        Item(item=f"i{n}", title=f"{' '.join(dice.choice(WORDS, 3))} part{n}", tags=[str(dice.choice(WORDS))])
+        for n in range(600)
+    ]
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every source propose little, so that most of 600 items are no candidates."""
+    monkeypatch.setattr(model.candidates, "PAIRED", 30)
+    monkeypatch.setattr(model.candidates, "ALIKE", (30, 15))
+    monkeypatch.setattr(model.candidates, "LEAST", 20)
+    monkeypatch.setattr(model.tables, "LEADERS", 15)
+
+
+def strolls(count: int, items: int, seed: int = 0, users: int = 30) -> list[Event]:
+    """Return clicks of users who stay about where they are in the catalogue."""
+    dice = np.random.default_rng(seed)
+    events: list[Event] = []
+    for n in range(count):
+        user = int(dice.integers(users))
+        item = (user * items // users + int(dice.integers(40))) % items
+        events.append(Click(id=f"{seed}-{n}", user=f"u{user}", at_ms=n * 1000, item=f"i{item}"))
+    return events
+
+
+def test_a_candidate_has_the_features_that_it_has_where_all_are_ranked(
+    many: list[Item], encoder: WordEncoder, few: None
+) -> None:
+    events = [*strolls(800, 600), Search(id="s", user="u1", at_ms=900_000, text="alien moon")]
+    every, some = (prepare(many, encoder, FoldSettings(whole=whole, modalities=("image",))) for whole in (1024, 0))
+    for fold in (every, some):
+        for number in (3, 4, 50):
+            picture = {"image": [1.0, number / 10]}
+            fold.put_item(Item(item=f"i{number}", title="x", vectors=picture), encoder.encode(["x"])[0])
+        run(fold, encoder, events)
+    some.ranker.load(*every.ranker.dump())
+    for user in ("u1", "u7", "nobody"):
+        views = []
+        for fold in (every, some):
+            history = fold.features.history(fold.profiles.get(user, model.profile.Profile()), fold.search_vectors)
+            hidden = [fold.catalogue.index[i] for i in ("i55", "i200")]
+            views.append(fold.features.look(history, fold.ranker, hidden, fold.catalogue.index["i599"]))
+        whole, part = views
+        assert part.items is not None
+        assert 20 <= len(part.items) < 150
+        assert part.x == pytest.approx(whole.x[:, part.items], abs=2e-5)
+        assert part.scores == pytest.approx(whole.scores[part.items], abs=1e-3)
+        assert part.position(part.target) == 599
+        assert (part.shown == np.where(np.isin(np.arange(600), hidden), -np.inf, 0)).all()
+        assert not np.isin(hidden, part.items).any()
+        together = whole.everywhere(2)
+        assert part.everywhere(2)[part.items] == pytest.approx(together[part.items], abs=1e-5)
+
+
+def test_whoever_comes_first_the_same_are_candidates_and_shown(
+    many: list[Item], encoder: WordEncoder, few: None
+) -> None:
+    """After a restart the items arrive in another order."""
+    events = [*strolls(500, 600), Search(id="s", user="u1", at_ms=900_000, text="alien moon")]
+    one, other = (prepare(items, encoder, FoldSettings(whole=0)) for items in (many, many[::-1]))
+    for mine, its in zip(run(one, encoder, events), run(other, encoder, events), strict=True):
+        assert (mine.evaluation and mine.evaluation.ranks) == (its.evaluation and its.evaluation.ranks)
+        assert [s.item for s in mine.recommendation.items] == [s.item for s in its.recommendation.items]  # type: ignore[union-attr]
+
+
+def test_what_is_no_candidate_is_a_miss_and_teaches_nothing(many: list[Item], encoder: WordEncoder, few: None) -> None:
+    fold = prepare(many, encoder, FoldSettings(whole=0))
+    run(fold, encoder, strolls(800, 600))
+    taught, missed = 0, 0
+    for event in strolls(400, 600, seed=1, users=600):
+        steps, weights = fold.ranker.steps, fold.ranker.weights.copy()
+        evaluation = run(fold, encoder, [event])[0].evaluation
+        if evaluation is None:
+            continue
+        learnt = fold.ranker.steps > steps
+        assert learnt == (evaluation.ranks["penchant"] >= 0)
+        assert learnt or (fold.ranker.weights == weights).all()
+        assert evaluation.log_loss > 0
+        assert all(evaluation.ranks[name] >= 0 for name in ("popularity", "recent_popularity", "covisitation"))
+        taught, missed = taught + learnt, missed + (not learnt)
+    assert taught > 20
+    assert missed > 20
+
+
+def test_a_new_item_reaches_a_list_by_its_words(many: list[Item], encoder: WordEncoder, few: None) -> None:
+    fold = prepare(many, encoder, FoldSettings(whole=0))
+    run(fold, encoder, strolls(500, 600))
+    fold.put_item(Item(item="new", title="zebra circus"), encoder.encode(["zebra circus"])[0])
+    shown = run(fold, encoder, [Search(id="s", user="fresh", at_ms=1_000_000, text="a zebra circus")])[0].recommendation
+    assert shown is not None
+    assert shown.items[0].item == "new"
+
+
+def test_a_first_visitor_of_an_empty_shop_is_shown_something(many: list[Item], encoder: WordEncoder, few: None) -> None:
+    fold = prepare(many, encoder, FoldSettings(whole=0))
+    shown = run(fold, encoder, [Request(id="r", user="u", at_ms=1)])[0].recommendation
+    assert shown is not None
+    assert len(shown.items) == 10
+
+
+def test_a_catalogue_grows_past_the_limit_and_goes_on(many: list[Item], encoder: WordEncoder) -> None:
+    """What was counted and learnt before is there afterwards; nothing is refused."""
+    growing = prepare(many[:256], encoder, FoldSettings(whole=256))
+    large = prepare(many[:256], encoder, FoldSettings(whole=0))
+    events = strolls(300, 250)
+    for fold in (growing, large):
+        run(fold, encoder, events)
+    assert [fold.catalogue.dense for fold in (growing, large)] == [True, False]
+    for fold in (growing, large):
+        for item, vector in zip(many[256:], encoder.encode([item.content() for item in many[256:]]), strict=True):
+            fold.put_item(item, vector)
+    large.ranker.load(*growing.ranker.dump())
+    assert [fold.catalogue.dense for fold in (growing, large)] == [False, False]
+    for name in model.pairs.TABLES:
+        assert (growing.tables.pairs.matrix(name, 600) == large.tables.pairs.matrix(name, 600)).all()
+    assert (growing.catalogue.content.signs == large.catalogue.content.signs).all()
+    for mine, its in zip(*(run(fold, encoder, strolls(100, 600, 1)) for fold in (growing, large)), strict=True):
+        assert [s.item for s in mine.recommendation.items] == [s.item for s in its.recommendation.items]
+
+
+def test_few_candidates_are_nearly_as_good_as_all(many: list[Item], encoder: WordEncoder, few: None) -> None:
+    events = strolls(3000, 600)
+
+    def hits(fold: Fold) -> float:
+        judged = judge(fold, events, encoder)
+        return float(np.mean([0 <= one.evaluation.ranks["penchant"] < 10 for one in judged[len(judged) // 2 :]]))
+
+    every, some = (hits(prepare(many, encoder, FoldSettings(whole=whole))) for whole in (1024, 0))
+    assert every > 0.2
+    assert some > 0.9 * every
+
+
+@settings(deadline=None, max_examples=30)
+@given(SEEDS, st.integers(0, 60))
+def test_the_nearest_by_signs_are_those_of_numpy(seed: int, wanted: int) -> None:
+    dice = np.random.default_rng(seed)
+    vectors = dice.standard_normal((50, 16)).astype(np.float32)
+    vectors[dice.integers(0, 50, 20)] = vectors[0]  # many tie
+    table, query = np.ascontiguousarray(signs(vectors).T), signs(dice.standard_normal(16).astype(np.float32))
+    counts = np.empty(50, np.uint16)
+    differing(table, query, counts)
+    assert (counts == np.bitwise_count(table ^ query[:, None]).sum(axis=0)).all()
+    free = dice.random(50) < 0.8
+    first, tied, missing = least(counts, free, SIGN_WORDS * 64, wanted)
+    order = sorted(np.flatnonzero(free).tolist(), key=lambda i: counts[i])
+    assert sorted(first.tolist()) == sorted(order[: len(first)])
+    assert len(first) + missing == wanted
+    if len(tied):
+        limit = counts[tied[0]]
+        assert sorted(tied.tolist()) == [i for i in sorted(order) if counts[i] == limit]
+        assert len(first) == sum(counts[i] < limit for i in order)
+        assert len(first) + len(tied) > wanted
+    else:
+        assert len(first) == len(order) <= wanted
+
+
+def test_near_vectors_share_most_signs() -> None:
+    """The share that differs is the angle's share of half a turn (Charikar 2002)."""
+    one, other = np.zeros((2, 384), np.float32)
+    one[0] = other[0] = 1
+    other[1] = 1
+    differ = np.bitwise_count(signs(one) ^ signs(other)).sum() / (SIGN_WORDS * 64)
+    assert differ == pytest.approx(0.25, abs=0.05)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SEEDS)
+def test_leaders_are_always_those_of_a_sort(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    values, there = np.zeros(40, np.float32), np.ones(40, np.float32)
+    lots, leaders, changes = dice.permutation(40).astype(np.uint32), Leaders(7), 0
+    for _ in range(200):
+        item = int(dice.integers(40))
+        if dice.random() < 0.05:
+            there[item] = 1 - there[item]
+            changes += 1
+        else:
+            values[item] = max(0, values[item] + dice.choice([-1, 1, 1]))
+            leaders.counted(item, float(values[item]))
+        if dice.random() < 0.5:
+            known = [i for i in range(40) if values[i] > 0 and there[i]]
+            wanted = sorted(known, key=lambda i: (-values[i], -int(lots[i])))[:7]
+            assert sorted(leaders.items(values, there, lots, changes).tolist()) == sorted(wanted)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SEEDS, st.integers(1, 50))
+def test_the_strongest_are_those_of_a_sort_ties_by_lot(seed: int, count: int) -> None:
+    dice = np.random.default_rng(seed)
+    items, lots = dice.permutation(60)[:40], dice.permutation(60).astype(np.uint32)
+    values = dice.integers(0, 9, 40).astype(np.float32)
+    order = sorted(range(40), key=lambda k: (-values[k], -int(lots[items[k]])))
+    assert set(strongest(items, values, lots, count).tolist()) == {int(items[k]) for k in order[:count]}
+
+
+def test_content_is_the_same_put_one_by_one_all_at_once_or_grown(encoder: WordEncoder) -> None:
+    vectors = encoder.encode([f"{word} {other}" for word in WORDS for other in WORDS[:3]])
+    n = len(vectors)
+    for limit in (0, 64):
+        made = Content.of(vectors, range(n), 64, limit)
+        grown, whole = Content(64, 8, limit if limit else 4), Content(64, 64, limit)
+        for i, vector in enumerate(vectors):
+            if i == len(grown._there):
+                grown.grow(2 * i)
+            grown.put(i, i + 1, vector)
+            whole.put(i, i + 1, vector)
+        whole.put(3, n, vectors[5])
+        whole.drop(3, n)
+        whole.put(3, n, vectors[3])
+        here = np.arange(n)
+        for other in (grown, whole):
+            assert other.dense == made.dense == bool(limit)
+            assert other.common_of(here) == pytest.approx(made.common_of(here), abs=1e-6)
+            assert other.similarity == pytest.approx(made.similarity, abs=1e-6)
+            assert (other.signs == made.signs).all()
