@@ -101,7 +101,8 @@ class Work:
     lists: int = 0
     muted: int = 0
     """Lists that were not sent, because they are too old or a predecessor sent them."""
-    interests: int = 0
+    interests: list[Interests] = field(default_factory=list)
+    """Those among the outputs."""
     expired: int = 0
     """Users dropped because they were unheard of for the TTL."""
     foreign_keys: int = 0
@@ -201,7 +202,7 @@ def _tell(interests: Interests, topic: str, name: bytes, work: Work) -> None:
         work.problems["interests_too_large"] += 1
     else:
         work.outputs.append((topic, name, value))
-        work.interests += 1
+        work.interests.append(interests)
 
 
 def _decode(

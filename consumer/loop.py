@@ -23,6 +23,7 @@ from consumer.serving import OnFailure, Serving
 from consumer.settings import Settings
 from consumer.state import PartitionState
 from consumer.transaction import Aborted, Produce, Rebalanced, Transactions
+from consumer.tune_requests import TuneRequests
 from model.errors import DependencyAway, Fatal
 from model.fold import Fold
 
@@ -61,6 +62,7 @@ class Loop:
         self.partitions = Partitions(
             settings, self._consumer, states, items, self.serving, self._foreign, new_fold, metrics, on_error
         )
+        self._tune_requests = TuneRequests(settings, metrics)
         self._transactions = Transactions(settings, on_error, self.partitions.prove)
         self._predecessor = Predecessor(settings, settings.predecessor, on_error) if settings.predecessor else None
 
@@ -200,6 +202,7 @@ class Loop:
                 settings.snapshot_every, settings.delta_ring,
             )  # fmt: skip
             records += [(settings.state_topic, key, value, partition) for key, value in changes]
+        records += self._tune_requests.records()
         try:
             self._commit(records, work)
         except Aborted as aborted:
@@ -207,10 +210,13 @@ class Loop:
             self.partitions.discard(sorted(work.offsets))
             return
         except DependencyAway:
+            self._tune_requests.lost()
             self.partitions.discard(sorted(work.offsets))  # the fold is ahead of what is committed
             raise
         self._reach.answered()
         self.metrics.committed(work, self.serving.texts, sum(len(state.fold.profiles) for state in states.values()))
+        newest_ms = max(states[partition].fold.stream_ms for partition in work.offsets)
+        self._tune_requests.committed(work, self.serving.model.version, newest_ms)
         self.serving.judge(work)
         self._failures.committed(work.folded.total(), states, self.partitions.pending)
         if work.foreign_keys:

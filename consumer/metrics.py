@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from consumer.drift import DETECTORS, SIGNALS, Detection
 from model.encoding import Encoder
 from model.outcome import Evaluation
 
@@ -83,6 +84,17 @@ class Metrics:
         self.paired = counter("paired_evaluated", "Events that two models ranked, one of which serves", *pair)
         self.paired_gains = counter("paired_ndcg_sum", "Sum of NDCG@10 over them, by whose", *pair, "whose")
         self.paired_squares = counter("paired_squares", "Sum of squared differences of their NDCG@10", *pair)
+        self.drift_detected = counter("drift_detected", "Signals that rose and stay there", "signal", "detector")
+        for signal in SIGNALS:
+            for detector in DETECTORS:
+                self.drift_detected.labels(signal, detector)
+        self.drift_mean = Gauge(
+            "penchant_drift_mean", "Of a signal's newest blocks of evaluations or interests", ("signal",), registry=r
+        )
+        self.drift_detected_at = Gauge(
+            "penchant_drift_detected_timestamp_seconds", "Last detection", ("signal",), registry=r
+        )
+        self.tune_requests = counter("tune_requests", "Records that ask for a tuning, committed")
         self.build = Info("penchant_build", "This program", registry=r)
 
     def serves(self, encoder: Encoder) -> None:
@@ -132,6 +144,14 @@ class Metrics:
                 count += role == "before"
         return count
 
+    def drifts(self, means: Mapping[str, float], found: Iterable[Detection]) -> None:
+        """Tell the signals' present means, and count what was detected."""
+        for signal, mean in means.items():
+            self.drift_mean.labels(signal).set(mean)
+        for one in found:
+            self.drift_detected.labels(one.signal, one.detector).inc()
+            self.drift_detected_at.labels(one.signal).set_to_current_time()
+
     def tally(self, counter: Counter, counts: Mapping[str, float]) -> None:
         """Add counts by label."""
         for label, count in counts.items():
@@ -150,7 +170,7 @@ class Metrics:
         self.tally(self.rewards, work.rewards)
         self.recommendations.inc(work.lists)
         self.muted.inc(work.muted)
-        self.interests.inc(work.interests)
+        self.interests.inc(len(work.interests))
         self.foreign_keys.inc(work.foreign_keys)
         self.foreign_partitions.inc(work.foreign_partitions)
         self.expired.inc(work.expired)

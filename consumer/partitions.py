@@ -65,6 +65,8 @@ class Partitions:
     def look(self) -> None:
         """See that the topics are there; raises `DependencyAway`."""
         kafka.partitions_of(self._consumer, self._settings.state_topic)
+        if self._settings.tune_requests:
+            kafka.partitions_of(self._consumer, self._settings.tune_requests_topic)
         self.places = Places(len(kafka.partitions_of(self._consumer, self._settings.events_topic)))
 
     def subscribe(self) -> None:

@@ -77,6 +77,13 @@ class Settings(BaseSettings):
     """After so many such events of an instance the model before is let go."""
     apprentice: str | None = None
     """A version in the registry that never serves: it ranks a share of the events, and is compared."""
+    drift_evaluations: int = Field(default=200, ge=0)
+    """So many evaluations make one value for the detectors of drift; the first 20 values only give the scale. 0: none
+    is looked for."""
+    tune_requests: bool = False
+    """Where drift is detected, write a record to APP_ID.tune-requests; nothing is tuned or promoted by that."""
+    tune_cooldown_seconds: float = Field(default=86_400.0, ge=0)
+    """In stream time, from one such record of an instance to its next."""
     taxonomy: Path | None = None
     start: Annotated[Literal["earliest", "latest"] | int, BeforeValidator(_start)] = "earliest"
     """Where to begin, if there are neither offsets nor state: there, or at the first event since a time (ISO 8601
@@ -156,6 +163,11 @@ class Settings(BaseSettings):
         return f"{self.app_id}.facts"
 
     @property
+    def tune_requests_topic(self) -> str:
+        """Where drift was detected, keyed by app_id; only with `tune_requests`."""
+        return f"{self.app_id}.tune-requests"
+
+    @property
     def state_topic(self) -> str:
         """The changelog; its partition n belongs to partition n of the events."""
         return f"{self.app_id}.state"
@@ -214,8 +226,11 @@ def load(path: Path | None = None) -> Settings:
     security.check(settings.kafka)
     if settings.predecessor == settings.app_id:
         raise Fatal(f"settings: predecessor is {settings.app_id}, as is app_id; a rebuild needs an app_id of its own")
+    if settings.tune_requests and not settings.drift_evaluations:
+        raise Fatal("settings: tune_requests asks for nothing while drift_evaluations is 0; give it, too")
     names = [settings.events_topic, settings.items_topic, settings.recommendations_topic, settings.interests_topic,
-             settings.dead_letters_topic, settings.facts_topic, settings.state_topic]  # fmt: skip
+             settings.dead_letters_topic, settings.facts_topic, settings.tune_requests_topic,
+             settings.state_topic]  # fmt: skip
     if len(set(names)) < len(names):
         raise Fatal(f"settings: two topics have one name, among {', '.join(names)}; events and items need their own")
     return settings

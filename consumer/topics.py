@@ -63,6 +63,7 @@ def wanted(
     items: str = "items",
     partitions: int = 1,
     replication: int = 1,
+    tune_requests: bool = False,
 ) -> list[Topic]:
     """Return every topic of `app_id`; with 3 or more replicas a write needs all but one of them."""
     compacted = {"max.compaction.lag.ms": str(DAY_MS), "segment.ms": str(6 * HOUR_MS)}
@@ -73,6 +74,7 @@ def wanted(
         configs |= {key.replace("_", "."): value for key, value in more.items()}
         return Topic(name, count, configs, replication)
 
+    asking = [topic(f"{app_id}.tune-requests", "delete", 1, retention_ms=str(30 * DAY_MS))] if tune_requests else []
     return [
         topic(events, "delete", retention_ms=str(30 * DAY_MS)),
         topic(items, "compact", 1),
@@ -80,6 +82,7 @@ def wanted(
         topic(f"{app_id}.interests", "compact"),
         topic(f"{app_id}.dead-letters", "delete", 1, retention_ms=str(30 * DAY_MS)),
         topic(f"{app_id}.facts", "delete", retention_ms=str(7 * DAY_MS)),
+        *asking,
         topic(f"{app_id}.state", "compact"),
     ]
 
@@ -92,6 +95,7 @@ def wanted_by(settings: "Settings", partitions: int = 1, replication: int = 1) -
         items=settings.items_topic,
         partitions=partitions,
         replication=replication,
+        tune_requests=settings.tune_requests,
     )
 
 

@@ -217,6 +217,22 @@ class DeadLetter(msgspec.Struct, frozen=True):
     value: bytes | None
 
 
+class TuneRequest(msgspec.Struct, frozen=True):
+    """Drift was detected: somebody may tune. `n` measurements of `signal` have the mean `after`, those before `before`.
+
+    `at_ms` is stream time; `model` ranked what was measured.
+    """
+
+    id: str
+    at_ms: int
+    signal: str
+    detector: str
+    before: float
+    after: float
+    n: int
+    model: str
+
+
 _event_decoder = msgspec.json.Decoder(Event)
 _item_decoder = msgspec.json.Decoder(Item)
 _encoder = msgspec.json.Encoder()

@@ -45,14 +45,15 @@ def test_what_exists_is_never_changed_and_is_said(bootstrap: str, app_id: str) -
 
 def test_the_rights_are_those_that_serve_uses() -> None:
     """Read: what it consumes; write: what it produces. One that is missing shows on a secured Kafka alone."""
-    lines = topics.acls("a", topics.wanted("a"))
-    granted = {
-        right: {line.split()[-1] for line in lines if f"--operation {right} " in line and "--topic" in line}
-        for right in ("Read", "Write")
-    }
-    assert granted["Read"] == {"events", "items", "a.facts", "a.state"}
     outputs = {"a.recommendations", "a.interests", "a.dead-letters", "a.facts", "a.state"}
-    assert granted["Write"] == outputs
+    for asking, more in ((False, set()), (True, {"a.tune-requests"})):
+        lines = topics.acls("a", topics.wanted("a", tune_requests=asking))
+        granted = {
+            right: {line.split()[-1] for line in lines if f"--operation {right} " in line and "--topic" in line}
+            for right in ("Read", "Write")
+        }
+        assert granted["Read"] == {"events", "items", "a.facts", "a.state"}
+        assert granted["Write"] == outputs | more
 
 
 def test_copies_and_how_many_a_write_waits_for_are_compared(bootstrap: str, app_id: str) -> None:

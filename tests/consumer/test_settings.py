@@ -208,3 +208,11 @@ def test_topics_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENCHANT_EVENTS_TOPIC", "penchant.state")
     with pytest.raises(Fatal, match="two topics have one name"):
         load()
+
+
+def test_asking_for_a_tuning_needs_somebody_who_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENCHANT_TUNE_REQUESTS", "true")
+    assert load().tune_requests_topic == "penchant.tune-requests"
+    monkeypatch.setenv("PENCHANT_DRIFT_EVALUATIONS", "0")
+    with pytest.raises(Fatal, match="drift_evaluations is 0"):
+        load()

@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from prometheus_client import Counter
 
 from consumer.broker import KAFKA_VERSION
+from consumer.drift import DETECTORS, SIGNALS, Detection
 from consumer.http import Health, answer
 from consumer.metrics import Metrics
 from consumer.settings import Settings
@@ -57,6 +58,10 @@ def _series() -> dict[str, set[str]]:
                 metric.inc(0)
             except ValueError:  # has a label
                 metric.labels(*["any"] * len(metric._labelnames)).inc(0)
+    metrics.drifts(
+        dict.fromkeys(SIGNALS, 0.0),
+        [Detection(signal, detector, 0.0, 0.0, 0) for signal in SIGNALS for detector in DETECTORS],
+    )
     metrics.model.info({"version": "any"})
     metrics.build.info({"version": "any"})
     found: dict[str, set[str]] = {}
@@ -70,6 +75,10 @@ def _queries() -> Iterator[tuple[str, str]]:
     for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
         for target in panel["targets"]:
             yield panel["title"], target["expr"]
+    for name in _yaml(DEPLOY / "prometheus" / "prometheus.yml")["rule_files"]:
+        for group in _yaml(DEPLOY / "prometheus" / name)["groups"]:
+            for rule in group["rules"]:
+                yield rule["alert"], rule["expr"]
 
 
 def _pins(path: Path) -> dict[str, set[str]]:
@@ -208,3 +217,10 @@ def test_prometheus_scrapes_the_port_that_serve_listens_on() -> None:
     (job,) = _yaml(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"]
     port = _service("serve")["environment"]["PENCHANT_HTTP_PORT"]
     assert job["static_configs"] == [{"targets": [f"serve:{port}"]}]
+
+
+def test_prometheus_finds_its_rules_where_compose_puts_them() -> None:
+    mounts = {mount.split(":")[0]: mount.split(":")[1] for mount in _service("prometheus")["volumes"]}
+    there = mounts["./prometheus/prometheus.yml"].rpartition("/")[0]
+    for name in _yaml(DEPLOY / "prometheus" / "prometheus.yml")["rule_files"]:
+        assert mounts[f"./prometheus/{name}"] == f"{there}/{name}"

@@ -10,10 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import BadEvent
-from model.events import MAX_FUTURE_MS, Click, Event, Item, Recommendation, decode_event, decode_item, encode
+from model.events import (
+    MAX_FUTURE_MS,
+    Click,
+    Event,
+    Item,
+    Recommendation,
+    TuneRequest,
+    decode_event,
+    decode_item,
+    encode,
+)
 
 GOOD = b'{"kind":"click","id":"e1","user":"u1","at_ms":5,"item":"i1"}'
 CONTRACTS = Path(__file__).parent.parent / "contracts"
+KINDS = {"events": Event, "items": Item, "recommendations": Recommendation, "tune-requests": TuneRequest}
 
 
 @pytest.mark.parametrize(
@@ -68,18 +79,16 @@ def test_unknown_fields_are_allowed() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONTRACTS.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_examples_are_byte_exact(path: Path) -> None:
-    kinds = {"events": Event, "items": Item, "recommendations": Recommendation}
     lines = path.read_bytes().splitlines()
     assert lines
     for line in lines:
-        assert encode(msgspec.json.decode(line, type=kinds[path.stem])) == line
+        assert encode(msgspec.json.decode(line, type=KINDS[path.stem])) == line
 
 
-@pytest.mark.parametrize("name", ["events", "items", "recommendations"])
+@pytest.mark.parametrize("name", KINDS)
 def test_published_schemas_equal_the_types(name: str) -> None:
-    kinds = {"events": Event, "items": Item, "recommendations": Recommendation}
     published = json.loads((CONTRACTS / f"{name}.schema.json").read_bytes())
-    assert published == json.loads(json.dumps(msgspec.json.schema(kinds[name])))
+    assert published == json.loads(json.dumps(msgspec.json.schema(KINDS[name])))
 
 
 def test_the_text_of_an_item_is_title_description_and_tags() -> None:
