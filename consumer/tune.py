@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model.errors import Fatal
+from model.errors import Fatal, PenchantError
 
 if TYPE_CHECKING:
     from consumer.tuning import Result
@@ -46,6 +46,9 @@ def tune(
         "runs/tune"
     ),
     json: Annotated[Path | None, typer.Option(help="Write the report there, too.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw there (.svg) how both do by age of the item: NDCG@10 by engagements.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="TOML file of settings; PENCHANT_* variables override it.")
     ] = None,
@@ -62,6 +65,7 @@ def tune(
     For example: [bold]penchant tune --from-dataset ml-100k --registry /srv/penchant/registry[/]
     """
     try:
+        from consumer.picture import drawn
         from consumer.tuning import Job, run
         from model.training.adaptation import Method
         from model.training.tuning import Tuning
@@ -78,6 +82,8 @@ def tune(
     from export.registry import Registry
     from model.gate import Margins
 
+    if picture is not None and picture.suffix != ".svg":
+        raise PenchantError(f"{picture}: the picture is an SVG; name it so")
     settings, console = load(config), Console(stderr=True)
     url = registry or settings.registry
     found = None if url is None else Registry.open(url)
@@ -101,6 +107,8 @@ def tune(
     Console(width=TABLE_WIDTH).print(_table(result))
     if json is not None:
         json.write_text(_json(result.report))
+    if picture is not None:
+        picture.write_text(drawn(result.report["by_age"]), encoding="utf-8")
     typer.echo("\n".join(_said(result)))
     if found is not None and (result.decision.promote or force):
         _promote(found, result, None if current is None else current.number)

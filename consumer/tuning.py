@@ -25,7 +25,7 @@ from model.errors import Fatal
 from model.evaluate import prepare
 from model.events import Event, Forget
 from model.fold import Fold, FoldSettings
-from model.gate import CONTENT_ALONE, Compared, Decision, Margins, compare, compared, decide
+from model.gate import CONTENT_ALONE, Compared, Decision, Margins, by_age, compare, compared, decide
 from model.heads import SENTIMENT, Head
 from model.taxonomy import Taxonomy
 from model.training.blend import carried_over
@@ -109,7 +109,9 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
         tuned = tune(stock, stock_vectors, window, job.tuning, folder / "checkpoints", told)
         bundle = _export(tuned, job, window, heads, folder / "bundle", told)
         clear_checkpoints(folder / "checkpoints")
-        text_alone, blend = _judge(job, (alone, fold), events[cut:], serving, bundle, window, told)
+        (text_alone, alone_by_age), (blend, blend_by_age) = _judge(
+            job, (alone, fold), events[cut:], serving, bundle, window, told
+        )
         cost = _cost(job.serving, bundle)
         decision = decide(blend, cost, job.margins)
         if tuned.model.share == 1:
@@ -122,6 +124,7 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
             "decision": msgspec.to_builtins(decision),
             **{name: msgspec.to_builtins(text_alone[name]) for name in ("warm", "held_out_items", "new_items")},
             "blend": msgspec.to_builtins(blend),
+            "by_age": msgspec.to_builtins({"text_alone": alone_by_age, "blend": blend_by_age}),
             "parity": msgspec.to_builtins(bundle.manifest.parity),
             "cost": round(cost, 3),
             "margins": msgspec.to_builtins(job.margins),
@@ -197,7 +200,8 @@ def _judge(
     bundle: Bundle,
     window: Window,
     told: Told,
-) -> list[dict[str, Compared]]:
+) -> list[tuple[dict[str, Compared], dict[str, Compared]]]:
+    """Return, for each fold, what the gate compares: by slice, and by age of the item."""
     candidate = OnnxEncoder(bundle, threads=torch.get_num_threads())
     taxonomy = Taxonomy(Taxonomy.read(job.taxonomy), candidate)
     texts = list(window.texts.values())
@@ -215,7 +219,8 @@ def _judge(
     for number, fold in enumerate(folds):
         done = _counter(told, "gate", 2 * len(folds) * len(events), 2 * number * len(events))
         before, after = compare(fold, events, serving, candidate, adopt, done)
-        found.append(compared(before, after, window.test_items, job.tuning.seed))
+        seed = job.tuning.seed
+        found.append((compared(before, after, window.test_items, seed), by_age(before, after, seed)))
     return found
 
 

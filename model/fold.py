@@ -361,7 +361,8 @@ class Fold:
             ranks[name] = above + int(lot * equal)
         new = bool(self.tables.engaged[item] < NEW_ITEM)
         probability = self.ranker.learn(x, scores, self.catalogue.there[:n], item)
-        return Evaluation(ranks, profile.engagements < COLD_USER, new, -log(max(probability, 1e-30)), rivals)
+        age = int(self.tables.engaged[item])
+        return Evaluation(ranks, profile.engagements < COLD_USER, new, -log(max(probability, 1e-30)), rivals, age)
 
     # -- answers
 
