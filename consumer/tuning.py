@@ -29,8 +29,9 @@ from model.gate import CONTENT_ALONE, Compared, Decision, Margins, by_age, compa
 from model.heads import SENTIMENT, Head
 from model.taxonomy import Taxonomy
 from model.training.blend import carried_over
-from model.training.examples import Example, Examples, collect_all, held_out
+from model.training.examples import Example, Examples, collect_all, held_out, training_part
 from model.training.pretrained import Pretrained, load
+from model.training.replay import FILE, Kept, drawn
 from model.training.running import clear_checkpoints
 from model.training.tuning import Tuned, Tuning, Window, texts_of, tune
 
@@ -60,6 +61,10 @@ class Job:
     folding: FoldSettings = FoldSettings()  # noqa: RUF009 (frozen, too)
     """Those of `serve`."""
     taxonomy: Path | None = None
+    replay: Sequence[Kept] = ()
+    """Examples of earlier runs, to be trained on again."""
+    replay_share: float = 0.2
+    """Of what is trained on: so many of those at most."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,10 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
     stock_vectors = stock.embed(texts_of(window).texts, None, lambda done, of: told("stock vectors", done, of))
     # Whatever else is asked for, or of another model, has checkpoints of its own: they are gone on with.
     asked = repr((job.tuning, job.hold_out, job.held_items)).encode()
-    key = hashlib.sha256(asked + examples + stock_vectors.tobytes()).hexdigest()[:12]
+    again = msgspec.msgpack.encode(window.replayed) if window.replayed else b""
+    key = hashlib.sha256(asked + examples + again + stock_vectors.tobytes()).hexdigest()[:12]
     with _folder(job, f"{_name(job.tuning)}-{key}") as folder:
-        (folder / "examples.msgpack").write_bytes(examples)
+        (folder / FILE).write_bytes(examples)
         tuned = tune(stock, stock_vectors, window, job.tuning, folder / "checkpoints", told)
         bundle = _export(tuned, job, window, heads, folder / "bundle", told)
         clear_checkpoints(folder / "checkpoints")
@@ -128,7 +134,7 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
             "parity": msgspec.to_builtins(bundle.manifest.parity),
             "cost": round(cost, 3),
             "margins": msgspec.to_builtins(job.margins),
-            "training": _training(job, tuned, hashlib.sha256(examples).hexdigest()),
+            "training": _training(job, tuned, window, hashlib.sha256(examples).hexdigest()),
         }
         (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
         return Result(bundle.described(report), decision, report)
@@ -150,15 +156,11 @@ def _folder(job: Job, name: str) -> Iterator[Path]:
 
 
 def _window(job: Job, texts: dict[str, str], examples: Sequence[Example], events: Sequence[Event], cut: int) -> Window:
-    names, seed = list(texts), job.tuning.seed
-    return Window(
-        texts,
-        examples,
-        events[round(cut * (1 - DEV))].at_ms,
-        events[cut].at_ms,
-        held_out(names, job.held_items, seed, "dev"),
-        held_out(names, job.held_items, seed, "test"),
-    )
+    names, seed, dev_from_ms = list(texts), job.tuning.seed, events[round(cut * (1 - DEV))].at_ms
+    dev, test = (held_out(names, job.held_items, seed, part) for part in ("dev", "test"))
+    own = len(training_part(examples, dev_from_ms, dev | test))
+    replayed = drawn(job.replay, own, job.replay_share, events[0].at_ms, dev | test, seed)
+    return Window(texts, examples, dev_from_ms, events[cut].at_ms, dev, test, replayed)
 
 
 def _export(tuned: Tuned, job: Job, window: Window, heads: dict[str, Head], out: Path, told: Told) -> Bundle:
@@ -236,12 +238,17 @@ def _cost(serving: Bundle, candidate: Bundle) -> float:
     return best[1] / best[0]
 
 
-def _training(job: Job, tuned: Tuned, digest: str) -> dict[str, Any]:
+def _training(job: Job, tuned: Tuned, window: Window, digest: str) -> dict[str, Any]:
     return {
         "source": job.source.said,
         "refused": dict(job.source.refused),
         "examples_sha256": digest,
         "examples": tuned.examples,
+        "replay": {
+            "share": job.replay_share,
+            "taken": len(window.replayed),
+            "files": [{"name": one.name, "sha256": one.sha256, "examples": len(one.examples)} for one in job.replay],
+        },
         "model": job.model.name,
         "serving": job.serving.manifest.version,
         "method": _name(job.tuning),

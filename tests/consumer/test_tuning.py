@@ -167,6 +167,34 @@ def test_layers_that_there_are_not_are_said(ratings: Path, tmp_path: Path) -> No
         tuned(ratings, tmp_path, "--method", "last-7")
 
 
+def test_examples_of_an_earlier_run_are_trained_on_again(
+    ratings: Path, first: tuple[dict[str, Any], Bundle, str], tmp_path: Path
+) -> None:
+    """What is older than this window is added up to the share; what the window holds, too, is not taken twice."""
+    work, rows = first[1].path.parent.parent, (ratings / "events.jsonl").read_bytes().splitlines()
+    later = tmp_path / "later"
+    later.mkdir()
+    (later / "items.jsonl").write_bytes((ratings / "items.jsonl").read_bytes())
+    (later / "events.jsonl").write_bytes(b"\n".join(rows[len(rows) // 2 :]))
+    _, alone, _ = tuned(later, tmp_path)
+    status, report, _ = tuned(later, tmp_path, "--replay", str(work), "--replay-share", "0.25")
+    assert status in (0, 3)
+    training = report["training"]
+    assert training["replay"] == {
+        "share": 0.25, "taken": training["replay"]["taken"],
+        "files": [{
+            "name": str((first[1].path.parent / "examples.msgpack").relative_to(work)),
+            "sha256": first[0]["training"]["examples_sha256"], "examples": training["replay"]["files"][0]["examples"],
+        }],
+    }  # fmt: skip
+    own = alone["training"]["examples"]
+    assert training["examples"] == own + training["replay"]["taken"]
+    assert training["replay"]["taken"] / training["examples"] == pytest.approx(0.25, abs=0.01)
+    assert training["losses"] != alone["training"]["losses"]
+    assert training["examples_sha256"] == alone["training"]["examples_sha256"]
+    assert alone["training"]["replay"] == {"share": 0.2, "taken": 0, "files": []}
+
+
 def test_a_picture_of_another_kind_is_refused_before_any_work(ratings: Path, tmp_path: Path) -> None:
     with pytest.raises(PenchantError, match="the picture is an SVG"):
         tuned(ratings, tmp_path, "--picture", str(tmp_path / "by-age.png"))
