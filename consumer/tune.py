@@ -1,5 +1,6 @@
 """The command `penchant tune`; its work is in `tuning`, imported when it runs."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model.errors import Fatal
+from model.errors import Fatal, PenchantError
 
 if TYPE_CHECKING:
     from consumer.tuning import Result
@@ -46,6 +47,15 @@ def tune(
         "runs/tune"
     ),
     json: Annotated[Path | None, typer.Option(help="Write the report there, too.")] = None,
+    replay: Annotated[
+        list[Path] | None, typer.Option(help="Examples of earlier runs (file, or work folder) to train on again.")
+    ] = None,
+    replay_share: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Of what is trained on: so many of those at most.")
+    ] = 0.2,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw there (.svg) how both do by age of the item: NDCG@10 by engagements.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="TOML file of settings; PENCHANT_* variables override it.")
     ] = None,
@@ -61,9 +71,13 @@ def tune(
 
     For example: [bold]penchant tune --from-dataset ml-100k --registry /srv/penchant/registry[/]
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise Fatal("tune runs in one process, and torchrun started several: without it, 'penchant tune ...'")
     try:
+        from consumer.picture import drawn
         from consumer.tuning import Job, run
         from model.training.adaptation import Method
+        from model.training.replay import read
         from model.training.tuning import Tuning
     except ModuleNotFoundError as error:
         raise Fatal(f"no module {error.name!r}: install the extra 'train' (PyTorch)") from None
@@ -78,9 +92,12 @@ def tune(
     from export.registry import Registry
     from model.gate import Margins
 
+    if picture is not None and picture.suffix != ".svg":
+        raise PenchantError(f"{picture}: the picture is an SVG; name it so")
     settings, console = load(config), Console(stderr=True)
     url = registry or settings.registry
     found = None if url is None else Registry.open(url)
+    older = [one for path in replay or () for one in read(path)]
     tuning = Tuning(method=Method.parse(method), epochs=epochs, share=share, seed=seed)
     current = None if found is None else found.current()
     if bundle is None and found is not None and current is not None:
@@ -95,12 +112,14 @@ def tune(
         )
         job = Job(
             source, model or shipped_model(), serving, tuning, work, hold_out, held_items,
-            Margins(margin, margin_unseen, cost), fold_settings(settings), settings.taxonomy,
+            Margins(margin, margin_unseen, cost), fold_settings(settings), settings.taxonomy, older, replay_share,
         )  # fmt: skip
         result = run(job, told, force)
     Console(width=TABLE_WIDTH).print(_table(result))
     if json is not None:
         json.write_text(_json(result.report))
+    if picture is not None:
+        picture.write_text(drawn(result.report["by_age"]), encoding="utf-8")
     typer.echo("\n".join(_said(result)))
     if found is not None and (result.decision.promote or force):
         _promote(found, result, None if current is None else current.number)

@@ -25,12 +25,13 @@ from model.errors import Fatal
 from model.evaluate import prepare
 from model.events import Event, Forget
 from model.fold import Fold, FoldSettings
-from model.gate import CONTENT_ALONE, Compared, Decision, Margins, compare, compared, decide
+from model.gate import CONTENT_ALONE, Compared, Decision, Margins, by_age, compare, compared, decide
 from model.heads import SENTIMENT, Head
 from model.taxonomy import Taxonomy
 from model.training.blend import carried_over
-from model.training.examples import Example, Examples, collect_all, held_out
+from model.training.examples import Example, Examples, collect_all, held_out, training_part
 from model.training.pretrained import Pretrained, load
+from model.training.replay import FILE, Kept, drawn
 from model.training.running import clear_checkpoints
 from model.training.tuning import Tuned, Tuning, Window, texts_of, tune
 
@@ -60,6 +61,10 @@ class Job:
     folding: FoldSettings = FoldSettings()  # noqa: RUF009 (frozen, too)
     """Those of `serve`."""
     taxonomy: Path | None = None
+    replay: Sequence[Kept] = ()
+    """Examples of earlier runs, to be trained on again."""
+    replay_share: float = 0.2
+    """Of what is trained on: so many of those at most."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +108,16 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
     stock_vectors = stock.embed(texts_of(window).texts, None, lambda done, of: told("stock vectors", done, of))
     # Whatever else is asked for, or of another model, has checkpoints of its own: they are gone on with.
     asked = repr((job.tuning, job.hold_out, job.held_items)).encode()
-    key = hashlib.sha256(asked + examples + stock_vectors.tobytes()).hexdigest()[:12]
+    again = msgspec.msgpack.encode(window.replayed) if window.replayed else b""
+    key = hashlib.sha256(asked + examples + again + stock_vectors.tobytes()).hexdigest()[:12]
     with _folder(job, f"{_name(job.tuning)}-{key}") as folder:
-        (folder / "examples.msgpack").write_bytes(examples)
+        (folder / FILE).write_bytes(examples)
         tuned = tune(stock, stock_vectors, window, job.tuning, folder / "checkpoints", told)
         bundle = _export(tuned, job, window, heads, folder / "bundle", told)
         clear_checkpoints(folder / "checkpoints")
-        text_alone, blend = _judge(job, (alone, fold), events[cut:], serving, bundle, window, told)
+        (text_alone, alone_by_age), (blend, blend_by_age) = _judge(
+            job, (alone, fold), events[cut:], serving, bundle, window, told
+        )
         cost = _cost(job.serving, bundle)
         decision = decide(blend, cost, job.margins)
         if tuned.model.share == 1:
@@ -122,10 +130,11 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
             "decision": msgspec.to_builtins(decision),
             **{name: msgspec.to_builtins(text_alone[name]) for name in ("warm", "held_out_items", "new_items")},
             "blend": msgspec.to_builtins(blend),
+            "by_age": msgspec.to_builtins({"text_alone": alone_by_age, "blend": blend_by_age}),
             "parity": msgspec.to_builtins(bundle.manifest.parity),
             "cost": round(cost, 3),
             "margins": msgspec.to_builtins(job.margins),
-            "training": _training(job, tuned, hashlib.sha256(examples).hexdigest()),
+            "training": _training(job, tuned, window, hashlib.sha256(examples).hexdigest()),
         }
         (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
         return Result(bundle.described(report), decision, report)
@@ -147,15 +156,11 @@ def _folder(job: Job, name: str) -> Iterator[Path]:
 
 
 def _window(job: Job, texts: dict[str, str], examples: Sequence[Example], events: Sequence[Event], cut: int) -> Window:
-    names, seed = list(texts), job.tuning.seed
-    return Window(
-        texts,
-        examples,
-        events[round(cut * (1 - DEV))].at_ms,
-        events[cut].at_ms,
-        held_out(names, job.held_items, seed, "dev"),
-        held_out(names, job.held_items, seed, "test"),
-    )
+    names, seed, dev_from_ms = list(texts), job.tuning.seed, events[round(cut * (1 - DEV))].at_ms
+    dev, test = (held_out(names, job.held_items, seed, part) for part in ("dev", "test"))
+    own = len(training_part(examples, dev_from_ms, dev | test))
+    replayed = drawn(job.replay, own, job.replay_share, events[0].at_ms, dev | test, seed)
+    return Window(texts, examples, dev_from_ms, events[cut].at_ms, dev, test, replayed)
 
 
 def _export(tuned: Tuned, job: Job, window: Window, heads: dict[str, Head], out: Path, told: Told) -> Bundle:
@@ -197,7 +202,8 @@ def _judge(
     bundle: Bundle,
     window: Window,
     told: Told,
-) -> list[dict[str, Compared]]:
+) -> list[tuple[dict[str, Compared], dict[str, Compared]]]:
+    """Return, for each fold, what the gate compares: by slice, and by age of the item."""
     candidate = OnnxEncoder(bundle, threads=torch.get_num_threads())
     taxonomy = Taxonomy(Taxonomy.read(job.taxonomy), candidate)
     texts = list(window.texts.values())
@@ -215,7 +221,8 @@ def _judge(
     for number, fold in enumerate(folds):
         done = _counter(told, "gate", 2 * len(folds) * len(events), 2 * number * len(events))
         before, after = compare(fold, events, serving, candidate, adopt, done)
-        found.append(compared(before, after, window.test_items, job.tuning.seed))
+        seed = job.tuning.seed
+        found.append((compared(before, after, window.test_items, seed), by_age(before, after, seed)))
     return found
 
 
@@ -231,12 +238,17 @@ def _cost(serving: Bundle, candidate: Bundle) -> float:
     return best[1] / best[0]
 
 
-def _training(job: Job, tuned: Tuned, digest: str) -> dict[str, Any]:
+def _training(job: Job, tuned: Tuned, window: Window, digest: str) -> dict[str, Any]:
     return {
         "source": job.source.said,
         "refused": dict(job.source.refused),
         "examples_sha256": digest,
         "examples": tuned.examples,
+        "replay": {
+            "share": job.replay_share,
+            "taken": len(window.replayed),
+            "files": [{"name": one.name, "sha256": one.sha256, "examples": len(one.examples)} for one in job.replay],
+        },
         "model": job.model.name,
         "serving": job.serving.manifest.version,
         "method": _name(job.tuning),

@@ -56,8 +56,6 @@ def from_kafka(settings: Settings, count: int, progress: Callable[[int, int], No
         table.close()
     topic = settings.events_topic
     consumer = kafka.table_consumer(settings, on_error)
-    shown: dict[str, list[str]] = field(default_factory=dict)
-    """Items of the lists that events answer by name, as users had them."""
     refused: Counter[str] = Counter()
     try:
         partitions = kafka.partitions_of(consumer, topic)

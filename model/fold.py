@@ -360,11 +360,12 @@ class Fold:
             above, equal = place(values, view.shown, item)
             ranks[name] = above + int(lot * equal)
         new = bool(self.tables.engaged[item] < NEW_ITEM)
+        age = int(self.tables.engaged[item])
         if view.proposed:
             probability = self.ranker.learn(view.x, view.scores, view.there, view.target)
         else:  # chosen although it was not to be had here: that says nothing of how the candidates compare
             probability = self.ranker.probability(view.scores, view.target)
-        return Evaluation(ranks, profile.engagements < COLD_USER, new, -log(max(probability, 1e-30)), rivals)
+        return Evaluation(ranks, profile.engagements < COLD_USER, new, -log(max(probability, 1e-30)), rivals, age)
 
     # -- answers
 

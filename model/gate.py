@@ -19,6 +19,8 @@ from model.fold import Fold
 
 CONTENT_ALONE = frozenset(NAMES) - {"content", "content_best"}
 """Features to silence, so that text alone ranks."""
+AGES = {"0": (0, 0), "1-4": (1, 4), "5-19": (5, 19), "20-99": (20, 99), "100+": (100, 2**62)}
+"""Engagements of the item so far, the first and the last of each bin."""
 LEAST_USERS = 30
 """Fewer cannot stand for others: an interval from resampling a handful is far too narrow."""
 _POWER = (1.959964 + 0.841621) / 1.959964
@@ -98,13 +100,26 @@ def compared(
     Raises:
         ValueError: they did not judge the same targets.
     """
+    return _compared(before, after, slices(before, held_out), seed)
+
+
+def by_age(before: Sequence[Judged], after: Sequence[Judged], seed: int = 0) -> dict[str, Compared]:
+    """Return how the two did by how often the item had been engaged until then; raises as `compared`."""
+    events = np.array([one.evaluation.item_events for one in before], np.int64)
+    masks = {name: (events >= first) & (events <= last) for name, (first, last) in AGES.items()}
+    return _compared(before, after, masks, seed)
+
+
+def _compared(
+    before: Sequence[Judged], after: Sequence[Judged], masks: Mapping[str, NDArray[np.bool_]], seed: int
+) -> dict[str, Compared]:
     if [(one.user, one.item) for one in before] != [(one.user, one.item) for one in after]:
         raise ValueError("two models can be compared only over the same targets")
     users = np.array([one.user for one in before], np.str_)
     ndcg = [_ndcg(each, "penchant") for each in (before, after)]
     popularity = _ndcg(before, "popularity")
     found = {}
-    for name, mask in slices(before, held_out).items():
+    for name, mask in masks.items():
         gain = ndcg[1][mask] - ndcg[0][mask]
         ci95 = interval(gain, users[mask], seed)
         found[name] = Compared(

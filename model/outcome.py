@@ -18,6 +18,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     """Minus the natural logarithm of the probability that the ranker gave the item."""
     rivals: dict[str, int] = {}
     """Where models that do not serve would have put it, by role; few events are ranked by them."""
+    item_events: int = 0
+    """Engagements of the item so far."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -45,20 +45,11 @@ class Moving(torch.nn.Module):
         """Return {"loss"}; `numbers`, shape (batch,), say which texts these are."""
         live = self.trained(input_ids, attention_mask, token_type_ids)
         vectors = self.memory.index_copy(0, numbers, live)
-        self._remember(numbers, live.detach())
-        rng = np.random.default_rng((self._seed, int(self.drawn), _rank()))
+        self.memory.index_copy_(0, numbers, live.detach())
+        self.drawn += 1
+        rng = np.random.default_rng((self._seed, int(self.drawn)))
         rows = rng.integers(len(self._objective), size=EXAMPLES)
         return {"loss": self._objective.loss(vectors, rows, rng)}
-
-    def _remember(self, numbers: Any, live: Any) -> None:
-        if torch.distributed.is_initialized():  # what other processes encoded, too
-            world = torch.distributed.get_world_size()
-            all_numbers, all_live = ([torch.empty_like(one) for _ in range(world)] for one in (numbers, live))
-            torch.distributed.all_gather(all_numbers, numbers)
-            torch.distributed.all_gather(all_live, live)
-            numbers, live = torch.cat(all_numbers), torch.cat(all_live)
-        self.memory.index_copy_(0, numbers, live)
-        self.drawn += 1
 
 
 def move(
@@ -96,7 +87,6 @@ def move(
         warmup_steps=0.1,  # below 1, a share of all steps
         report_to="tensorboard",
         dataloader_drop_last=len(texts) > TEXTS,
-        ddp_broadcast_buffers=False,
     )
     rows = _rows(stock, texts)
     trainer = _Judged(
@@ -180,7 +170,3 @@ def _share_frozen(stock: Any, trained: Any) -> None:
     for name, parameter in trained.named_parameters():
         if name in own and torch.equal(parameter.data.cpu(), own[name].data.cpu()):
             parameter.data = own[name].data
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

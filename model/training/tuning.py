@@ -65,6 +65,8 @@ class Window:
     """Held out to choose the share."""
     test_items: frozenset[str]
     """Held out for the gate."""
+    replayed: Sequence[Example] = ()
+    """Of earlier runs; nothing in them is held out (`replay.drawn`)."""
 
     @property
     def untrained(self) -> frozenset[str]:
@@ -114,6 +116,7 @@ def tune(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     texts = texts_of(window)
     training = training_part(window.examples, window.dev_from_ms, window.untrained)
+    training += window.replayed
     refuse_leaks(training, window.dev_from_ms, window.untrained)
     objective = Objective(Encoded.of(training, texts), texts, window.untrained, device)
     judges, columns = _judges(window, texts)
@@ -144,7 +147,7 @@ def tune(
 
 def texts_of(window: Window) -> Texts:
     """Return all texts of a window, numbered."""
-    return Texts(window.texts, window.examples)
+    return Texts(window.texts, [*window.examples, *window.replayed])
 
 
 def _fit_projection(

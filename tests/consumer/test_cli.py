@@ -66,6 +66,13 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert done.stderr.startswith("penchant: no data set")
 
 
+def test_tune_in_several_processes_is_refused() -> None:
+    done = penchant("tune", "--from-dataset", "ml-100k", WORLD_SIZE="2", RANK="1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("penchant: tune runs in one process")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_broker_that_is_away_is_one_line() -> None:
     done = penchant("topics", "plan", "--bootstrap", "127.0.0.1:1")
     assert done.returncode == 1

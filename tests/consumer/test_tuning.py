@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from consumer.cli import app
 from consumer.datasets import load_ml100k
 from consumer.metrics import Metrics
+from consumer.picture import drawn
 from consumer.shipped import shipped_bundle
 from consumer.tuning import Job, _folder
 from consumer.window import Source
@@ -85,6 +86,8 @@ def test_the_report_and_the_bundle_agree(first: tuple[dict[str, Any], Bundle, st
     kept = (bundle.path.parent / "examples.msgpack").read_bytes()
     assert hashlib.sha256(kept).hexdigest() == report["training"]["examples_sha256"]
     assert bundle.items() is not None
+    for ages in report["by_age"].values():
+        assert sum(one["n"] for one in ages.values()) == report["blend"]["all"]["n"]
 
 
 def test_serve_tells_what_the_gate_found(first: tuple[dict[str, Any], Bundle, str]) -> None:
@@ -118,7 +121,11 @@ def test_the_same_command_gives_the_same_weights(
     ratings: Path, tmp_path: Path, first: tuple[dict[str, Any], Bundle, str]
 ) -> None:
     """Equal versions are equal bytes of every file; forced, it is published, promoted, and the force is recorded."""
-    status, report, said = tuned(ratings, tmp_path, "--registry", str(tmp_path / "registry"), "--force")
+    picture = tmp_path / "by-age.svg"
+    status, report, said = tuned(
+        ratings, tmp_path, "--registry", str(tmp_path / "registry"), "--force", "--picture", str(picture)
+    )
+    assert picture.read_text() == drawn(report["by_age"])
     version = first[1].manifest.version
     registry = Registry.open(str(tmp_path / "registry"))
     current = registry.current()
@@ -158,6 +165,40 @@ def test_what_serves_is_never_written_over(
 def test_layers_that_there_are_not_are_said(ratings: Path, tmp_path: Path) -> None:
     with pytest.raises(PenchantError, match="the model has 6 layers"):
         tuned(ratings, tmp_path, "--method", "last-7")
+
+
+def test_examples_of_an_earlier_run_are_trained_on_again(
+    ratings: Path, first: tuple[dict[str, Any], Bundle, str], tmp_path: Path
+) -> None:
+    """What is older than this window is added up to the share; what the window holds, too, is not taken twice."""
+    work, rows = first[1].path.parent.parent, (ratings / "events.jsonl").read_bytes().splitlines()
+    later = tmp_path / "later"
+    later.mkdir()
+    (later / "items.jsonl").write_bytes((ratings / "items.jsonl").read_bytes())
+    (later / "events.jsonl").write_bytes(b"\n".join(rows[len(rows) // 2 :]))
+    _, alone, _ = tuned(later, tmp_path)
+    status, report, _ = tuned(later, tmp_path, "--replay", str(work), "--replay-share", "0.25")
+    assert status in (0, 3)
+    training = report["training"]
+    assert training["replay"] == {
+        "share": 0.25, "taken": training["replay"]["taken"],
+        "files": [{
+            "name": str((first[1].path.parent / "examples.msgpack").relative_to(work)),
+            "sha256": first[0]["training"]["examples_sha256"], "examples": training["replay"]["files"][0]["examples"],
+        }],
+    }  # fmt: skip
+    own = alone["training"]["examples"]
+    assert training["examples"] == own + training["replay"]["taken"]
+    assert training["replay"]["taken"] / training["examples"] == pytest.approx(0.25, abs=0.01)
+    assert training["losses"] != alone["training"]["losses"]
+    assert training["examples_sha256"] == alone["training"]["examples_sha256"]
+    assert alone["training"]["replay"] == {"share": 0.2, "taken": 0, "files": []}
+
+
+def test_a_picture_of_another_kind_is_refused_before_any_work(ratings: Path, tmp_path: Path) -> None:
+    with pytest.raises(PenchantError, match="the picture is an SVG"):
+        tuned(ratings, tmp_path, "--picture", str(tmp_path / "by-age.png"))
+    assert not (tmp_path / "work").exists()
 
 
 def test_too_little_is_refused_and_nothing_is_left(ratings: Path, tmp_path: Path) -> None:

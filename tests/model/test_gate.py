@@ -1,5 +1,7 @@
 """The gate: equal models are equal, a better one is seen, and each reason to refuse refuses."""
 
+from collections import Counter
+
 import msgspec
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from model.evaluate import Judged, judge, prepare
 from model.events import Click, Event, Item
 from model.fold import Fold, FoldSettings
-from model.gate import CONTENT_ALONE, Compared, Margins, compare, compared, decide
+from model.gate import CONTENT_ALONE, Compared, Margins, by_age, compare, compared, decide
 from model.outcome import Evaluation
 from tests.model.conftest import WordEncoder
 
@@ -106,6 +108,28 @@ def test_each_slice_has_its_own_figures() -> None:
     assert found["all"].ci95 == [-0.5, pytest.approx(1 / 6, abs=1e-4)]
     # Found 4 times of 5: 1.96 + 0.84 standard errors, where half the interval is 1.96 of them.
     assert found["all"].smallest_detectable == pytest.approx(2.8016 / 1.96 / 3, abs=1e-3)
+
+
+def test_each_target_is_of_one_age_and_both_models_have_the_same_bins(items: list[Item], encoder: WordEncoder) -> None:
+    def aged(ages: list[int], rank: int) -> list[Judged]:
+        return [
+            msgspec.structs.replace(one, evaluation=msgspec.structs.replace(one.evaluation, item_events=age))
+            for age in ages
+            for one in [judged("u", "a", age < 5, rank)]
+        ]
+
+    ages = [0, 1, 4, 5, 19, 20, 99, 100, 10**6]
+    found = by_age(aged(ages, 2), aged(ages, 0))
+    assert {name: one.n for name, one in found.items()} == {"0": 1, "1-4": 2, "5-19": 2, "20-99": 2, "100+": 2}
+    assert {(one.before, one.after) for one in found.values()} == {(0.5, 1.0)}
+    # The fold's own count: how often the item was engaged before.
+    fold, seen = prepare(items, encoder, FoldSettings()), Counter[str]()
+    for event in stream(100, 1):
+        assert isinstance(event, Click)
+        for one in judge(fold, [event], encoder):
+            assert one.evaluation.item_events == seen[event.item]
+        seen[event.item] += 1
+    assert max(seen.values()) > 1
 
 
 def test_each_reason_to_refuse_refuses() -> None:
