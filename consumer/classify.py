@@ -33,6 +33,9 @@ def classify(
     accumulate: Annotated[int, typer.Option(min=1, help="Steps whose gradients are added up.")] = 1,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Else what suits the method.")] = None,
     longest: Annotated[int, typer.Option(min=3, help="Tokens of a text that are read.")] = 128,
+    mlm_epochs: Annotated[
+        int, typer.Option(min=0, help="Epochs of masked words of the training part first; they train all of the model.")
+    ] = 0,
     precision: Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="Else the fastest here.")] = None,
     report_to: Annotated[
         str, typer.Option(help="tensorboard, wandb, mlflow, ... as Transformers has it; none.")
@@ -60,6 +63,7 @@ def classify(
         raise Fatal(f"no module {error.name!r}: install the extra 'train' (PyTorch)") from None
 
     training = Training(
-        Method.parse(method), epochs, batch, accumulate, learning_rate, patience, longest, precision, report_to, seed
-    )
+        Method.parse(method), epochs, batch, accumulate, learning_rate, patience, longest, precision, report_to, seed,
+        mlm_epochs,
+    )  # fmt: skip
     run(Wanted(sources, training, model, out, json, name, work))

@@ -20,7 +20,7 @@ from export.onnx import export_model
 from model.errors import PenchantError
 from model.heads import SENTIMENT
 from model.training.baseline import baseline
-from model.training.finetune import Epoch, Training, Tuned, Watching, finetune
+from model.training.finetune import MASKED, Epoch, Training, Tuned, Watching, finetune
 from model.training.labelled import Labelled, Split, split_together
 from model.training.pretrained import Pretrained
 from model.training.pretrained import load as load_pretrained
@@ -75,7 +75,8 @@ def run(wanted: Wanted) -> None:
     training, pretrained = wanted.training, _model(wanted, tasks, console)
     if pretrained.source == SCRATCH:
         training = replace(training, epochs=training.epochs or SCRATCH_EPOCHS,
-                           learning_rate=training.learning_rate or SCRATCH_LEARNING_RATE)  # fmt: skip
+                           learning_rate=training.learning_rate or SCRATCH_LEARNING_RATE,
+                           mlm_learning_rate=SCRATCH_LEARNING_RATE)  # fmt: skip
     console.print(f"* {training.method} of {pretrained.source}; checkpoints and log: {work}", soft_wrap=True)
     with _watching(console) as watching:
         tuned = finetune(pretrained, tasks, training, work, watching)
@@ -90,6 +91,7 @@ def run(wanted: Wanted) -> None:
             export_model(folder, wanted.out, heads=tuned.heads)
         console.print(f"* exported to {wanted.out}, with the head {', '.join(map(repr, names))}")
     clear_checkpoints(work)
+    clear_checkpoints(work / MASKED)
 
 
 def use_cores() -> None:
@@ -159,6 +161,8 @@ def _tell(tuned: Tuned, usual: Mapping[str, Scores], console: Console) -> None:
             table.add_row(name, by, f"{scores.accuracy:.4f} ({low:.3f}-{high:.3f})", f"{scores.precision:.4f}",
                           f"{scores.recall:.4f}", f"{scores.f1:.4f}", str(scores.n))  # fmt: skip
     console.print(table)
+    if tuned.mlm_losses:
+        console.print(f"* masked words first; loss by epoch: {', '.join(f'{one:.3f}' for one in tuned.mlm_losses)}")
     console.print(f"* trained: {tuned.trainable_share:.2%} of the parameters, in {tuned.precision}, "
                   f"{tuned.seconds:.0f} s")  # fmt: skip
 
@@ -175,5 +179,6 @@ def _report(wanted: Wanted, tuned: Tuned, usual: Mapping[str, Scores]) -> dict[s
         "precision_of_numbers": tuned.precision,
         "seconds": tuned.seconds,
         "seed": wanted.training.seed,
+        "mlm_losses": tuned.mlm_losses,
         "epochs": tuned.epochs,
     }

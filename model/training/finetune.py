@@ -21,10 +21,13 @@ from model.heads import Head
 from model.training.adaptation import Method, adapt, merged
 from model.training.classifier import Classifier
 from model.training.labelled import Split
+from model.training.masking import read_masked
 from model.training.pretrained import PooledEncoder, Pretrained
 from model.training.running import Precision, arguments, best_precision, whole_checkpoint
 from model.training.scores import Scores, scored, wilson
 
+MASKED = "masked"
+"""Folder in the work folder: checkpoints of masked language modelling."""
 _LOGGED = ("accuracy", "precision", "recall", "f1")
 
 
@@ -47,6 +50,9 @@ class Training:
     """None: what is fastest."""
     report_to: str = "tensorboard"
     seed: int = 0
+    mlm_epochs: int = 0
+    """Epochs of masked language modelling on the training part before any head."""
+    mlm_learning_rate: float = 1e-4
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Tuned:
     """By task."""
     epochs: list[Epoch]
     test: dict[str, Scores]
+    mlm_losses: list[float]
+    """After each epoch of masked language modelling."""
     trainable_share: float
     precision: str
     seconds: float
@@ -102,10 +110,18 @@ def finetune(
     in `work`, one after each epoch: called again with the same arguments, it goes on after the last.
 
     Raises:
-        PenchantError: the model has fewer layers than the method is to train.
+        PenchantError: the model has fewer layers than the method is to train, or no mask token to read with.
     """
     began, method = time.monotonic(), training.method
     precision = training.precision or best_precision()
+    mlm_losses = []
+    if training.mlm_epochs:
+        once = dict.fromkeys(one.text for split in tasks.values() for one in split.train)
+        mlm_losses = read_masked(
+            pretrained, list(once), epochs=training.mlm_epochs, batch=training.batch,
+            learning_rate=training.mlm_learning_rate, longest=training.longest, precision=precision,
+            report_to=training.report_to, seed=training.seed, work=work / MASKED, told=watching.step,
+        )  # fmt: skip
     set_seed(training.seed)  # of the head and of LoRA's additions
     body = adapt(pretrained.body, method)
     dim, counts = int(pretrained.config.hidden_size), [len(split.labels) for split in tasks.values()]
@@ -171,7 +187,9 @@ def finetune(
     classifier.cpu()
     heads = {name: classifier.head(at, split.labels) for at, (name, split) in enumerate(tasks.items())}
     seconds = time.monotonic() - began
-    return Tuned(trained, heads, heard.epochs, test, share, precision, seconds, trainer.is_world_process_zero())
+    return Tuned(
+        trained, heads, heard.epochs, test, mlm_losses, share, precision, seconds, trainer.is_world_process_zero()
+    )
 
 
 class _Heard(TrainerCallback):
