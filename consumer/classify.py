@@ -27,7 +27,7 @@ def classify(
     out: Annotated[Path | None, typer.Option(help="Export a bundle with the head there.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the figures there.")] = None,
     name: Annotated[str | None, typer.Option(help="Of a single head; else sentiment, or the FILE's name.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="At most; else 3 (full), 4 (from nothing), 5.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most; else 3, last-N 5, from nothing 4.")] = None,
     patience: Annotated[int, typer.Option(min=1, help="Epochs in which dev may fail to improve.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Texts a step and process.")] = 32,
     accumulate: Annotated[int, typer.Option(min=1, help="Steps whose gradients are added up.")] = 1,
