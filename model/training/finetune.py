@@ -1,10 +1,10 @@
 """Fine-tuning: epochs over the training part, dev after each, the best one kept, a killed run resumed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from transformers import (
@@ -20,10 +20,15 @@ from transformers import (
 from model.heads import Head
 from model.training.adaptation import Method, adapt, merged
 from model.training.classifier import Classifier
-from model.training.labelled import Labelled, Split
+from model.training.labelled import Split
+from model.training.masking import read_masked
 from model.training.pretrained import PooledEncoder, Pretrained
 from model.training.running import Precision, arguments, best_precision, whole_checkpoint
 from model.training.scores import Scores, scored, wilson
+
+MASKED = "masked"
+"""Folder in the work folder: checkpoints of masked language modelling."""
+_LOGGED = ("accuracy", "precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class Training:
     """None: what is fastest."""
     report_to: str = "tensorboard"
     seed: int = 0
+    mlm_epochs: int = 0
+    """Epochs of masked language modelling on the training part before any head."""
+    mlm_learning_rate: float = 1e-4
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,13 @@ class Epoch:
     number: int
     train_loss: float
     dev_loss: float
-    dev: Scores
+    dev: dict[str, Scores]
+    """By task."""
+
+    @property
+    def accuracy(self) -> float:
+        """The mean of the tasks', by which the best epoch is chosen."""
+        return float(np.mean([one.accuracy for one in self.dev.values()]))
 
 
 @dataclass(frozen=True)
@@ -63,9 +77,12 @@ class Tuned:
 
     model: Pretrained
     """As it is now; additions are merged."""
-    head: Head
+    heads: dict[str, Head]
+    """By task."""
     epochs: list[Epoch]
-    test: Scores
+    test: dict[str, Scores]
+    mlm_losses: list[float]
+    """After each epoch of masked language modelling."""
     trainable_share: float
     precision: str
     seconds: float
@@ -84,20 +101,31 @@ class Watching:
         """Hear how an epoch went."""
 
 
-def finetune(pretrained: Pretrained, split: Split, training: Training, work: Path, watching: Watching) -> Tuned:
-    """Train on the split's first part, stop by its second, score once on its third.
+def finetune(
+    pretrained: Pretrained, tasks: Mapping[str, Split], training: Training, work: Path, watching: Watching
+) -> Tuned:
+    """Train on the first parts of all tasks, stop by the mean of their second ones, score once on their third ones.
 
-    Checkpoints are in `work`, one after each epoch: called again with the same arguments, it goes on after the last.
+    Batches are drawn from all tasks' texts together, so that each task counts by its number of texts. Checkpoints are
+    in `work`, one after each epoch: called again with the same arguments, it goes on after the last.
 
     Raises:
-        PenchantError: the model has fewer layers than the method is to train.
+        PenchantError: the model has fewer layers than the method is to train, or no mask token to read with.
     """
     began, method = time.monotonic(), training.method
     precision = training.precision or best_precision()
+    mlm_losses = []
+    if training.mlm_epochs:
+        once = dict.fromkeys(one.text for split in tasks.values() for one in split.train)
+        mlm_losses = read_masked(
+            pretrained, list(once), epochs=training.mlm_epochs, batch=training.batch,
+            learning_rate=training.mlm_learning_rate, longest=training.longest, precision=precision,
+            report_to=training.report_to, seed=training.seed, work=work / MASKED, told=watching.step,
+        )  # fmt: skip
     set_seed(training.seed)  # of the head and of LoRA's additions
-    labels = split.labels
     body = adapt(pretrained.body, method)
-    classifier = Classifier(PooledEncoder(body, pretrained.pooling), int(pretrained.config.hidden_size), len(labels))
+    dim, counts = int(pretrained.config.hidden_size), [len(split.labels) for split in tasks.values()]
+    classifier = Classifier(PooledEncoder(body, pretrained.pooling), dim, counts)
     trainable = sum(one.numel() for one in classifier.parameters() if one.requires_grad)
     share = trainable / sum(one.numel() for one in classifier.parameters())
     own = TrainingArguments(
@@ -111,53 +139,63 @@ def finetune(pretrained: Pretrained, split: Split, training: Training, work: Pat
         report_to=training.report_to,
     )
 
-    def rows(part: Sequence[Labelled]) -> list[dict[str, Any]]:
+    def rows(part: Literal["train", "dev", "test"]) -> list[dict[str, Any]]:
+        rows = [
+            (one.text, at, classifier.starts[at] + split.labels.index(one.label))
+            for at, split in enumerate(tasks.values())
+            for one in getattr(split, part)
+        ]
+        if part != "train":
+            rows.sort(key=lambda row: len(row[0]))  # batches hold little padding
         tokens = pretrained.tokenizer(
-            [one.text for one in part], truncation=True, max_length=min(training.longest, pretrained.max_length)
+            [text for text, _, _ in rows], truncation=True, max_length=min(training.longest, pretrained.max_length)
         )
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if pretrained.takes_types else [])]
         columns = {name: tokens[name] for name in names if name in tokens}
         return [
-            {name: column[at] for name, column in columns.items()} | {"labels": labels.index(one.label)}
-            for at, one in enumerate(part)
+            {name: column[at] for name, column in columns.items()} | {"task": task, "labels": label}
+            for at, (_, task, label) in enumerate(rows)
         ]
 
-    def metrics(predicted: Any) -> dict[str, float]:
-        found = _scored(predicted, len(labels))
-        return {"accuracy": found.accuracy, "precision": found.precision, "recall": found.recall, "f1": found.f1}
+    def scores(predicted: Any) -> dict[str, Scores]:
+        truth, told = np.asarray(predicted.label_ids, np.int64), predicted.predictions.argmax(axis=1)
+        found = {}
+        for name, start, count in zip(tasks, classifier.starts, counts, strict=False):
+            own = (truth >= start) & (truth < start + count)
+            found[name] = scored(truth[own] - start, told[own] - start, count)
+        return found
 
-    heard = _Heard(watching, len(split.dev))
+    def metrics(predicted: Any) -> dict[str, float]:
+        found = scores(predicted)
+        each = {f"{name}_{key}": getattr(one, key) for name, one in found.items() for key in _LOGGED}
+        return {"accuracy": float(np.mean([one.accuracy for one in found.values()]))} | each
+
+    heard = _Heard(watching, {name: len(split.dev) for name, split in tasks.items()})
     trainer = Trainer(
         model=classifier,
         args=own,
         data_collator=DataCollatorWithPadding(pretrained.tokenizer),
-        train_dataset=rows(split.train),
-        eval_dataset=rows(sorted(split.dev, key=_length)),
+        train_dataset=rows("train"),
+        eval_dataset=rows("dev"),
         compute_metrics=metrics,
         callbacks=[heard, EarlyStoppingCallback(early_stopping_patience=training.patience)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=whole_checkpoint(work))
-    test = _scored(trainer.predict(rows(sorted(split.test, key=_length))), len(labels))
+    test = scores(trainer.predict(rows("test")))
     trained = replace(pretrained, body=merged(body, method).cpu().float().eval())
-    head = classifier.cpu().head(labels)
+    classifier.cpu()
+    heads = {name: classifier.head(at, split.labels) for at, (name, split) in enumerate(tasks.items())}
     seconds = time.monotonic() - began
-    return Tuned(trained, head, heard.epochs, test, share, precision, seconds, trainer.is_world_process_zero())
-
-
-def _length(one: Labelled) -> int:
-    """Sort by it, and batches hold little padding."""
-    return len(one.text)
-
-
-def _scored(predicted: Any, labels: int) -> Scores:
-    return scored(np.asarray(predicted.label_ids, np.int64), predicted.predictions.argmax(axis=1), labels)
+    return Tuned(
+        trained, heads, heard.epochs, test, mlm_losses, share, precision, seconds, trainer.is_world_process_zero()
+    )
 
 
 class _Heard(TrainerCallback):
     """Tells on what the trainer logs; its own log is among what a checkpoint restores."""
 
-    def __init__(self, watching: Watching, dev: int) -> None:
+    def __init__(self, watching: Watching, dev: Mapping[str, int]) -> None:
         self._watching, self._dev = watching, dev
         self.epochs: list[Epoch] = []
 
@@ -175,10 +213,9 @@ class _Heard(TrainerCallback):
         devs = [entry for entry in log if "eval_loss" in entry]
         for number in range(len(self.epochs) + 1, min(len(losses), len(devs)) + 1):
             found = devs[number - 1]
-            right = round(found["eval_accuracy"] * self._dev)
-            accuracy, precision, recall, f1 = (
-                float(found[f"eval_{name}"]) for name in ("accuracy", "precision", "recall", "f1")
-            )
-            dev = Scores(accuracy, precision, recall, f1, self._dev, wilson(right, self._dev))
+            dev = {}
+            for name, n in self._dev.items():
+                accuracy, precision, recall, f1 = (float(found[f"eval_{name}_{key}"]) for key in _LOGGED)
+                dev[name] = Scores(accuracy, precision, recall, f1, n, wilson(round(accuracy * n), n))
             self.epochs.append(Epoch(number, float(losses[number - 1]), float(found["eval_loss"]), dev))
             self._watching.epoch(self.epochs[-1])

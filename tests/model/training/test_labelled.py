@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.errors import PenchantError
-from model.training.labelled import Labelled, key, split
+from model.training.labelled import Labelled, Split, key, split, split_together
 from model.training.scores import scored
 from tests.model.training.conftest import texts
 
@@ -17,6 +17,27 @@ def test_no_text_is_in_two_parts_however_it_is_repeated() -> None:
     assert len(keys) == len(set(keys)) == 200
     assert parts.repeated == 200
     assert (len(parts.train), len(parts.dev), len(parts.test)) == (160, 20, 20)
+
+
+def test_what_one_task_is_tested_with_no_other_trains_with() -> None:
+    again = [Labelled(one.text.upper() + "!", "yes" if n % 3 else "no") for n, one in enumerate(texts(300)[100:])]
+    more = [Labelled(f"more {n}", "yes" if n % 2 else "no") for n in range(100)]
+    first, second = split_together([texts(200), [*again, *more]], seed=0)
+    assert first == split(texts(200), seed=0)
+    assert (len(second.train), len(second.dev), len(second.test)) == pytest.approx((240, 30, 30), abs=10)
+
+    def keys(parts: Split) -> list[set[str]]:
+        return [{key(one.text) for one in part} for part in (parts.train, parts.dev, parts.test)]
+
+    for at, own in enumerate(keys(first)):
+        for other, others in enumerate(keys(second)):
+            assert bool(own & others) == (at == other)
+
+
+def test_a_task_without_texts_of_its_own_may_be_left_without_a_part() -> None:
+    trained = split(texts(200), seed=0).train
+    with pytest.raises(PenchantError, match="texts of its own"):
+        split_together([texts(200), trained], seed=0)
 
 
 def test_a_text_with_two_labels_is_left_out() -> None:
