@@ -1,5 +1,6 @@
 """The catalogue: items and their vectors as the items topic has them, put into every partition's fold."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -27,6 +28,10 @@ class Items:
         self._model, self._beat = model, beat
         self._table = ItemsTable(settings, on_error, beat)
         self._known: dict[str, tuple[Item, Vector]] = {}
+        self.changes = 0
+        """How often an item came, became another, or went, since the topic was opened."""
+        self._changed: dict[str, int] = {}
+        """The number of each item's latest change, the latest last."""
         self._unread: dict[str, Item | None] = {}
         """What changed, and is not taken over yet."""
         self.bad: list[str] = []
@@ -59,6 +64,7 @@ class Items:
                 said = now
                 left = (now - began) / done * (len(names) - done)
                 log.info("embedding items", done=done, of=len(names), eta_seconds=round(left))
+        self._changed.clear()  # nobody knew anything else before
 
     def poll(self, folds: Iterable[Fold]) -> None:
         """Take over what changed since, at most so much that events do not have to wait long."""
@@ -70,20 +76,32 @@ class Items:
         self._table.bad.clear()
 
     def known(self) -> Known:
-        """Return what is there now, to be put into a fold by whoever takes its time, and then to `catch_up`."""
+        """Return what is there now, for whoever takes his time; look at `changes` before, and `catch_up` then."""
         return dict(self._known)
 
-    def catch_up(self, fold: Fold, since: Known) -> None:
-        """Put into a fold what changed since its items were `known`."""
-        for name, pair in self._known.items():
-            if name not in since or since[name][0] is not pair[0]:
-                fold.put_item(*pair)
-        for name in since.keys() - self._known.keys():
-            fold.drop_item(name)
+    def changed(self, since: int) -> dict[str, Item | None]:
+        """Return what changed since there were so many `changes`, in that order; None for an item that went."""
+        names: list[str] = []
+        for name, number in reversed(self._changed.items()):
+            if number <= since:
+                break
+            names.append(name)
+        return {name: self._known[name][0] if name in self._known else None for name in reversed(names)}
+
+    def catch_up(self, fold: Fold, since: int) -> None:
+        """Put into a fold what changed since there were so many `changes`."""
+        for name, item in self.changed(since).items():
+            if item is None:
+                fold.drop_item(name)
+            else:
+                fold.put_item(*self._known[name])
 
     def adopt(self, model: Model, known: dict[str, tuple[Item, Vector]]) -> None:
         """Go over to another model, whose vectors `known` has."""
+        before = self._known
         self._model, self._known = model, known
+        # One by one: to free a hundred thousand vectors at once would hold up the loop for 15 ms.
+        threading.Thread(target=_empty, args=(before,), daemon=True).start()
 
     def close(self) -> None:
         """Leave the topic."""
@@ -95,10 +113,23 @@ class Items:
         self.bad += ["text" for _, text in there if text in failed]
         for item, vector in ((item, vectors[text]) for item, text in there if text in vectors):
             self._known[item.item] = (item, vector)
+            self._note(item.item)
             for fold in folds:
                 fold.put_item(item, vector)
         gone = [name for name, item in changed.items() if item is None]
         for name in gone + [item.item for item, text in there if text in failed]:  # as a restart would have it
             if self._known.pop(name, None) is not None:
+                self._note(name)
                 for fold in folds:
                     fold.drop_item(name)
+
+    def _note(self, name: str) -> None:
+        # After the change itself: another thread that takes a copy in between only hears of it twice.
+        self.changes += 1
+        self._changed.pop(name, None)
+        self._changed[name] = self.changes
+
+
+def _empty(known: dict[str, tuple[Item, Vector]]) -> None:
+    while known:
+        known.popitem()

@@ -11,7 +11,7 @@ from consumer import kafka
 from consumer.assignment import Assignment
 from consumer.embedding import Model
 from consumer.foreign import Foreign
-from consumer.items import Items, Known
+from consumer.items import Items
 from consumer.metrics import Metrics
 from consumer.murmur2 import Places
 from consumer.restoring import Restores, check_partitions, first_offset, prove_membership, restored
@@ -29,8 +29,8 @@ class Restored(NamedTuple):
     """What a restore made."""
 
     fold: Fold
-    items: Known
-    """The catalogue that the fold was given at the beginning."""
+    changes: int
+    """How often items had changed before the fold was given the catalogue."""
     state: PartitionState | None
     records: int
 
@@ -135,14 +135,15 @@ class Partitions:
         check_partitions(settings, count, len(kafka.partitions_of(self._consumer, settings.state_topic)))
         if count != self.places.partitions:
             self.places = Places(count)
-        known, model = self._items.known(), self._serving.model
+        changes, model = self._items.changes, self._serving.model
+        known = self._items.known()
 
         def work(beat: Callable[[], None]) -> Restored:
             fold = self._new_fold(model)
             for item, vector in known.values():
                 fold.put_item(item, vector)
             args = (settings, partition, fold, self._foreign, self._metrics, self._on_error, beat)
-            return Restored(fold, known, *restored(*args))
+            return Restored(fold, changes, *restored(*args))
 
         self._restores.begin(partition, work)
 
@@ -155,7 +156,7 @@ class Partitions:
         for each in (state, *self.states.values()):
             check_partitions(settings, self.places.partitions, each.position.partitions)
         self._serving.catch_up(fold)
-        self._items.catch_up(fold, done.items)
+        self._items.catch_up(fold, done.changes)
         state.merge(self._foreign.between(state.position.merged, self._foreign.offsets))
         state.position = msgspec.structs.replace(
             state.position, bundle=self._serving.model.version, settings=settings.outcome_hash(),

@@ -1,7 +1,7 @@
 """The model that serves, the one that is ready to take its place, and those that only rank beside it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -52,13 +52,17 @@ class Serving:
 
     def prepare(self, model: Model, progress: Progress) -> None:
         """Get a model ready; the next turn takes it over. Raises `BadBundle`."""
-        self._prepared = prepare(model, self._items.known(), self._folds(), progress)
+        self._prepared = self._prepare(model, self._folds(), progress)
 
     def teach(self, apprentice: Model, progress: Progress) -> None:
         """Let a model rank beside the one that serves, where it does not yet, unless it failed. Raises `BadBundle`."""
         folds = [fold for fold in self._folds() if APPRENTICE not in fold.rivals]
         if folds and APPRENTICE not in self._failed:
-            self._apprentice = prepare(apprentice, self._items.known(), folds, progress)
+            self._apprentice = self._prepare(apprentice, folds, progress)
+
+    def _prepare(self, model: Model, folds: Sequence[Fold], progress: Progress) -> Prepared:
+        changes = self._items.changes
+        return prepare(model, self._items.known(), changes, folds, progress)
 
     # -- for the loop
 
@@ -67,7 +71,7 @@ class Serving:
         if (apprentice := self._apprentice) is not None:
             self._apprentice = None
             words, share = self._texts_of(apprentice.model), self._settings.probation_share
-            compare(apprentice, APPRENTICE, words, share, self._items.known())
+            compare(apprentice, APPRENTICE, words, share, self._items.changed(apprentice.changes))
         if (prepared := self._prepared) is not None:
             self._prepared = None
             self._swap(prepared)
@@ -76,7 +80,7 @@ class Serving:
         settings, model, folds = self._settings, prepared.model, self._folds()
         began, self._before = time.perf_counter(), None
         before = Prepared(self.model, {}, {}, [(fold, fold.catalogue.content) for fold in folds])
-        known = adopt(prepared, folds, self._items.known())
+        known = adopt(prepared, folds, self._items.changed(prepared.changes))
         for fold in folds:
             fold.rivals.pop(BEFORE, None)
         if probation and settings.probation_share and settings.probation_events and model.version != self.model.version:
@@ -100,14 +104,13 @@ class Serving:
         log.error("the model fails; back to the one before", model=self.model.version, before=model.version, why=why)
         self._metrics.refused.labels("serving").inc()
         self._on_failure(self.model.version, why)
-        self._swap(prepare(model, self._items.known(), self._folds(), lambda done, of: self._beat()), probation=False)
+        self._swap(self._prepare(model, self._folds(), lambda done, of: self._beat()), probation=False)
         return True
 
     def catch_up(self, fold: Fold) -> None:
         """Bring a fold that was restored to the model that serves, where there was a swap meanwhile."""
         if fold.version != self.model.version:
-            known = self._items.known()
-            adopt(Prepared(self.model, dict(known), {}, []), [fold], known)
+            adopt(Prepared(self.model, dict(self._items.known()), {}, []), [fold], {})
 
     def judge(self, work: Work) -> None:
         """Count how models compare, after a commit; once enough events are ranked by both, the one before is let go."""

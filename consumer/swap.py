@@ -1,6 +1,6 @@
 """What it takes to get a model ready beside the loop, to take it over between two events, or to let it rank beside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from consumer.batch import Texts, Vector
@@ -14,6 +14,8 @@ from model.rival import Rival
 
 Progress = Callable[[int, int], None]
 """Told how many texts are embedded, and of how many."""
+Changed = Mapping[str, Item | None]
+"""Items that changed meanwhile, None for those that went."""
 
 
 class Prepared(NamedTuple):
@@ -24,9 +26,11 @@ class Prepared(NamedTuple):
     words: dict[str, Vector]
     """Those of users' histories."""
     contents: list[tuple[Fold, Content]]
+    changes: int = 0
+    """How often items had changed before; what changed since is to be caught up with."""
 
 
-def prepare(model: Model, known: Known, folds: Sequence[Fold], progress: Progress) -> Prepared:
+def prepare(model: Model, known: Known, changes: int, folds: Sequence[Fold], progress: Progress) -> Prepared:
     """Embed catalogue and histories anew; for a thread of its own. `progress` is told how many texts of how many.
 
     Raises:
@@ -50,50 +54,43 @@ def prepare(model: Model, known: Known, folds: Sequence[Fold], progress: Progres
     items = {name: (item, found[texts[name]]) for name, (item, _) in known.items()}
     by_name = {name: vector for name, (_, vector) in items.items()}
     contents = [(fold, fold.catalogue.embedded(by_name, model.encoder.dim)) for fold in folds]
-    return Prepared(model, items, {word: found[word] for word in words}, contents)
+    return Prepared(model, items, {word: found[word] for word in words}, contents, changes)
 
 
-def compare(prepared: Prepared, role: str, words: Texts, share: float, known: Known) -> None:
-    """Let a model that does not serve rank beside the one that does, in the folds that it was prepared for.
-
-    It takes over what changed meanwhile, up to what is `known` now (empty: nothing did).
-    """
-    late = _late(prepared.items, known)
+def compare(prepared: Prepared, role: str, words: Texts, share: float, changed: Changed) -> None:
+    """Let a model that does not serve rank beside the one that does, in the folds that it was prepared for."""
     for fold, content in prepared.contents:
         fold.rivals[role] = Rival(prepared.model.version, content, words, share)
-        for name in prepared.items.keys() - known.keys() if known else ():
-            if name in fold.catalogue.index:
+        for name, item in changed.items():
+            if role not in fold.rivals or name not in fold.catalogue.index:
+                continue
+            if item is None:
                 content.drop(fold.catalogue.index[name], len(fold.catalogue))
-        for item in late:
-            if role in fold.rivals and item.item in fold.catalogue.index:
+            else:
                 fold.put_rival_item(role, item)
 
 
-def _late(items: Known, known: Known) -> list[Item]:
-    """Return the items that came or changed since."""
-    return [item for name, (item, _) in known.items() if name not in items or items[name][0] is not item]
-
-
-def adopt(prepared: Prepared, folds: Sequence[Fold], known: Known) -> dict[str, tuple[Item, Vector]]:
+def adopt(prepared: Prepared, folds: Sequence[Fold], changed: Changed) -> dict[str, tuple[Item, Vector]]:
     """Let the folds go over to the model, and return the catalogue in its vectors; between two events.
 
     What changed while it got ready (items, partitions) is embedded here: a few, in general none.
     """
     model, items = prepared.model, prepared.items
-    late = _late(items, known)
+    late = [item for item in changed.values() if item is not None]
     vectors, _ = model.embed([item.content() for item in late])
-    now = items
-    if late or len(known) < len(items):  # not in general, and there may be very many
-        now = {name: items[name] for name, (item, _) in known.items() if name in items and items[name][0] is item}
-        now |= {item.item: (item, vectors[item.content()]) for item in late if item.content() in vectors}
+    for name in changed:
+        items.pop(name, None)
+    items |= {item.item: (item, vectors[item.content()]) for item in late if item.content() in vectors}
     contents = {id(fold): content for fold, content in prepared.contents}
     for fold in folds:
         content = contents.get(id(fold))
         if content is None:  # a partition that came meanwhile
-            by_name = {name: vector for name, (_, vector) in now.items()}
+            by_name = {name: vector for name, (_, vector) in items.items()}
             content = fold.catalogue.embedded(by_name, model.encoder.dim)
         fold.adopt(model.version, model.taxonomy, content, prepared.words, model.sentiment)
-        for item in late:
-            if item.item in now:
-                fold.put_item(*now[item.item])
-    return now
+        for name in changed:
+            if name in items:
+                fold.put_item(*items[name])
+            else:
+                fold.drop_item(name)
+    return items

@@ -136,8 +136,8 @@ def _swap(fold: Fold, items: Sequence[Item], vectors: Vectors, encoder: OnnxEnco
     by_text = {item.content(): vector for item, vector in zip(items, vectors, strict=True)}
     model = Model(encoder, taxonomy, lambda texts: {text: by_text[text] for text in texts if text in by_text})
     known: Known = {item.item: (item, vector) for item, vector in zip(items, vectors, strict=True)}
-    prepared = prepare(model, known, [fold], lambda done, of: None)
+    prepared = prepare(model, known, 0, [fold], lambda done, of: None)
     gc.collect()
     began = time.perf_counter()
-    adopt(prepared, [fold], known)
+    adopt(prepared, [fold], {})
     return time.perf_counter() - began

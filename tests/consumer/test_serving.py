@@ -43,10 +43,11 @@ class World:
 
     def __init__(self) -> None:
         self.fold = prepare(ITEMS, ENCODER, FoldSettings())
-        self.items = Items.__new__(Items)
+        model = Model(ENCODER, TAXONOMY)
+        self.items = Items.__new__(Items)  # without its topic
+        self.items._model, self.items.changes, self.items._changed, self.items.bad = model, 0, {}, []
         self.items._known = {item.item: (item, ENCODER.encode([item.content()])[0]) for item in ITEMS}
         states = {0: PartitionState(0, self.fold, Position(FORMAT, 0, 0, "", [], ""))}
-        model = Model(ENCODER, TAXONOMY)
         settings = Settings(probation_share=1.0)
         self.metrics = Metrics()
         self.failed: list[tuple[str, str]] = []
@@ -56,9 +57,10 @@ class World:
         self.failed.append((version, why))
 
     def put(self, item: Item) -> None:
-        vector = ENCODER.encode([item.content()])[0]
-        self.items._known[item.item] = (item, vector)
-        self.fold.put_item(item, vector)
+        self.items._take({item.item: item}, [self.fold])
+
+    def drop(self, name: str) -> None:
+        self.items._take({name: None}, [self.fold])
 
 
 def nothing(_done: int, _of: int) -> None:
@@ -69,8 +71,7 @@ def test_an_apprentice_knows_items_that_came_while_it_got_ready() -> None:
     world = World()
     world.serving.teach(Model(Other(), TAXONOMY), nothing)
     world.put(Item(item="late", title="robot ship"))
-    world.fold.drop_item("i0")
-    del world.items._known["i0"]
+    world.drop("i0")
     world.serving.turn()
     vectors, index = world.fold.rivals[APPRENTICE].content.vectors, world.fold.catalogue.index
     assert vectors[index["late"]].any()
@@ -132,14 +133,50 @@ def test_topics_that_the_bundle_brings_are_not_embedded(monkeypatch: pytest.Monk
 
 def test_a_restore_across_a_swap_puts_no_item_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    since = world.items.known()
-    known = {name: (item, vector.copy()) for name, (item, vector) in since.items()}
-    world.items._known = known
-    adopt(Prepared(Model(Other(), TAXONOMY), dict(known), {}, []), [world.fold], known)
+    changes = world.items.changes
+    world.serving.prepare(Model(Other(), TAXONOMY), nothing)
+    world.serving.turn()
+    adopt(Prepared(Model(Other(), TAXONOMY), dict(world.items.known()), {}, []), [world.fold], {})
     puts: list[str] = []
     monkeypatch.setattr(Fold, "put_item", lambda self, item, vector: puts.append(item.item))
-    world.items.catch_up(world.fold, since)
+    world.items.catch_up(world.fold, changes)
     assert not puts
+    for name in ("i3", "new", "i3"):
+        world.items._take({name: Item(item=name, title="robot")}, [])
+    world.items.catch_up(world.fold, changes)
+    assert puts == ["new", "i3"]
+
+
+def test_a_model_that_goes_live_knows_what_changed_while_it_got_ready() -> None:
+    world, other = World(), Other()
+    world.put(Item(item="i1", title="before"))
+    world.serving.prepare(Model(other, TAXONOMY), nothing)
+    world.put(Item(item="i2", title="changed"))
+    world.put(Item(item="late", title="robot ship"))
+    world.put(Item(item="brief", title="here and gone"))
+    for name in ("i0", "brief"):
+        world.drop(name)
+    world.serving.turn()
+    assert world.serving.model.version == "other"
+    catalogue, known = world.fold.catalogue, world.items.known()
+    assert known.keys() == {item.item for item in ITEMS} - {"i0"} | {"late"}
+    for name, (item, vector) in known.items():
+        wanted = other.encode([item.content()])[0]
+        assert vector == pytest.approx(wanted)
+        assert catalogue.content.vectors[catalogue.index[name]] == pytest.approx(wanted)
+        assert catalogue.available(catalogue.index[name])
+    assert known["i2"][0].title == "changed"
+    for name in ("i0", "brief"):
+        assert not catalogue.available(catalogue.index[name])
+        assert not catalogue.content.vectors[catalogue.index[name]].any()
+    fresh = prepare([item for item, _ in known.values()], other, FoldSettings()).catalogue
+    for name in known:  # as after a restart: nothing is left of what is gone
+        here, there = catalogue.index[name], fresh.index[name]
+        assert catalogue.content.common[here] == pytest.approx(fresh.content.common[there], abs=1e-6)
+    world.drop("late")
+    world.serving.prepare(Model(ENCODER, TAXONOMY), nothing)
+    world.serving.turn()
+    assert "late" not in world.items.known()
 
 
 def test_vectors_that_are_no_numbers_are_not_taken_from_a_bundle() -> None:
