@@ -19,6 +19,7 @@ from consumer.http import Health, Server
 from consumer.loop import Loop
 from consumer.metrics import Metrics
 from consumer.settings import Settings
+from consumer.warm import compile_kernels
 from export.bundle import Bundle
 from export.registry import Registry
 from model.errors import Fatal, PenchantError
@@ -48,6 +49,7 @@ def run(settings: Settings) -> int:
             health.say(False, "starting")
             metrics.serves(model.encoder)
             folding = fold_settings(settings)
+            compile_kernels(folding, model)
 
             def new_fold(model: Model) -> Fold:
                 return Fold(folding, model.encoder.dim, model.encoder.version, model.taxonomy, model.sentiment)

@@ -28,7 +28,7 @@ MAX_NEIGHBOURS = 4096
 """Of one item, in the sparse form. Where a row is full, the quarter of it that is counted least makes room."""
 _KEPT = MAX_NEIGHBOURS * 3 // 4
 _LEAST_ROOM = 8
-_LEAST_ARENA = 1 << 14
+_LEAST_ARENA = 1 << 10
 
 
 class Cells(NamedTuple):
