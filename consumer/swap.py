@@ -1,6 +1,6 @@
 """What it takes to get a model ready beside the loop, to take it over between two events, or to let it rank beside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from consumer.batch import Texts, Vector
@@ -58,15 +58,21 @@ def compare(prepared: Prepared, role: str, words: Texts, share: float, known: Kn
 
     It takes over what changed meanwhile, up to what is `known` now (empty: nothing did).
     """
-    late = _late(prepared.items, known)
+    late, gone = _late(prepared.items, known), prepared.items.keys() - known.keys() if known else ()
     for fold, content in prepared.contents:
         fold.rivals[role] = Rival(prepared.model.version, content, words, share)
-        for name in prepared.items.keys() - known.keys() if known else ():
-            if name in fold.catalogue.index:
-                content.drop(fold.catalogue.index[name], len(fold.catalogue))
+        _forget(content, fold, gone)
         for item in late:
             if role in fold.rivals and item.item in fold.catalogue.index:
                 fold.put_rival_item(role, item)
+
+
+def _forget(content: Content, fold: Fold, gone: Iterable[str]) -> None:
+    """Let a fold's new content be without items that were taken out while it got ready."""
+    content.grow(fold.catalogue.capacity)
+    for name in gone:
+        if name in fold.catalogue.index:
+            content.drop(fold.catalogue.index[name], len(fold.catalogue))
 
 
 def _late(items: Known, known: Known) -> list[Item]:
@@ -82,9 +88,10 @@ def adopt(prepared: Prepared, folds: Sequence[Fold], known: Known) -> dict[str, 
     model, items = prepared.model, prepared.items
     late = _late(items, known)
     vectors, _ = model.embed([item.content() for item in late])
-    now = items
+    now, gone = items, set[str]()
     if late or len(known) < len(items):  # not in general, and there may be very many
         now = {name: items[name] for name, (item, _) in known.items() if name in items and items[name][0] is item}
+        gone = items.keys() - known.keys()
         now |= {item.item: (item, vectors[item.content()]) for item in late if item.content() in vectors}
     contents = {id(fold): content for fold, content in prepared.contents}
     for fold in folds:
@@ -92,6 +99,7 @@ def adopt(prepared: Prepared, folds: Sequence[Fold], known: Known) -> dict[str, 
         if content is None:  # a partition that came meanwhile
             by_name = {name: vector for name, (_, vector) in now.items()}
             content = fold.catalogue.embedded(by_name, model.encoder.dim)
+        _forget(content, fold, gone)
         fold.adopt(model.version, model.taxonomy, content, prepared.words, model.sentiment)
         for item in late:
             if item.item in now:

@@ -140,6 +140,7 @@ class Fold:
         self.catalogue.drop(item_id)
         if item_id in self.catalogue.index:
             for rival in self.rivals.values():
+                rival.content.grow(self.catalogue.capacity)  # the item may be known by facts alone
                 rival.content.drop(self.catalogue.index[item_id], len(self.catalogue))
 
     def adopt(
