@@ -93,7 +93,7 @@ class Fold:
         self.settings, self.version, self.taxonomy, self.sentiment = settings, version, taxonomy, sentiment
         self.catalogue = Catalogue(dim, settings.modalities, settings.whole)
         self.tables = Tables(self.catalogue.capacity, settings.whole)
-        self.features = Features(self.catalogue, self.tables, settings.without)
+        self.features = Features(self.catalogue, self.tables, settings.without, settings.length)
         self.ranker = SoftmaxRanker(len(self.features.names))
         self._explainer = Explainer(self.features, self.ranker, settings.reasons)
         self.profiles: dict[str, Profile] = {}

@@ -6,11 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model.candidates
+import model.choosing
+import model.content
+import model.kernels
 import model.pairs
 import model.profile
 import model.tables
 from model.candidates import differing, least
-from model.content import SIGN_WORDS, Content, signs
+from model.content import SIGN_WORDS, Content, signs, signs_by_word
 from model.evaluate import judge, prepare
 from model.events import Click, Event, Item, Request, Search
 from model.fold import Fold, FoldSettings
@@ -242,3 +245,96 @@ def test_content_is_the_same_put_one_by_one_all_at_once_or_grown(encoder: WordEn
             assert other.common_of(here) == pytest.approx(made.common_of(here), abs=1e-6)
             assert other.similarity == pytest.approx(made.similarity, abs=1e-6)
             assert (other.signs == made.signs).all()
+
+
+def test_items_without_words_are_no_candidates_by_words(
+    many: list[Item], encoder: WordEncoder, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their vectors are 0, all alike and like nothing: by signs alone they would tie with each other."""
+    monkeypatch.setattr(model.candidates, "LEAST", 1)  # so that none is drawn by lot
+    fold = prepare(many[:300], encoder, FoldSettings(whole=0))
+    run(fold, encoder, strolls(500, 300))
+    for number in range(300):
+        fold.put_item(Item(item=f"mute{number}"), np.zeros(encoder.dim, np.float32))
+    for number in range(3):  # engaged by one: but nobody is proposed the others for it
+        run(fold, encoder, [Click(id=f"m{number}", user="mute", at_ms=600_000, item=f"mute{number}")])
+    for user in ("u1", "mute"):
+        history = fold.features.history(fold.profiles[user], fold.search_vectors)
+        items = fold.features.look(history, fold.ranker, ()).items
+        assert items is not None
+        assert {fold.catalogue.ids[i] for i in items.tolist() if i >= 300} <= {"mute0", "mute1", "mute2"}
+
+
+@pytest.mark.parametrize("whole", [1024, 0])
+def test_a_long_list_of_a_first_visitor_is_full(many: list[Item], encoder: WordEncoder, whole: int, few: None) -> None:
+    fold = prepare(many, encoder, FoldSettings(whole=whole, length=200, mmr=0.1))
+    shown = run(fold, encoder, [Request(id="r", user="u", at_ms=1)])[0].recommendation
+    assert shown is not None
+    assert len(shown.items) == 200
+
+
+@pytest.mark.parametrize("dim", [64, 384, 768])
+def test_a_vector_has_the_same_signs_alone_as_among_others(dim: int) -> None:
+    """A restored fold puts items one by one, a swap all at once: both must propose the same."""
+    dice = np.random.default_rng(0)
+    vectors, directions = dice.standard_normal((500, dim)), model.content._directions(dim)[:, :500].T.astype(np.float64)
+    # At right angles to a direction each: of their product the order of adding makes the sign.
+    vectors -= directions * ((vectors * directions).sum(1) / (directions**2).sum(1))[:, None]
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    among = signs_by_word(vectors).T
+    assert (among == np.stack([signs(vector) for vector in vectors])).all()
+    assert (among[5:7] == signs(vectors[5:7])).all()
+
+
+def test_kernels_are_compiled_for_one_kind_of_arguments(many: list[Item], encoder: WordEncoder) -> None:
+    """Else they are compiled anew between two events, which takes seconds: also where the catalogue becomes large."""
+    growing = prepare(many[:250], encoder, FoldSettings(whole=256, modalities=("image",)))
+    searches = [Search(id=f"s{n}", user=f"u{n}", at_ms=n, text="alien moon") for n in range(5)]
+    run(growing, encoder, [*searches, *strolls(100, 250)])
+    for item, vector in zip(many[250:], encoder.encode([item.content() for item in many[250:]]), strict=True):
+        growing.put_item(item, vector)
+    growing.ranker.load(*growing.ranker.dump())
+    run(growing, encoder, strolls(100, 600, 1))
+    for kernel in (
+        model.kernels.feature_matrix, model.kernels.refresh, model.choosing.softmax_step, model.choosing.place,
+        model.choosing.top, model.choosing.strongest_parts, model.candidates.strengthen, model.candidates.read_rows,
+        model.candidates.differing, model.candidates.least, model.pairs._count_dense, model.pairs._count_sparse,
+    ):  # fmt: skip
+        assert len(kernel.signatures) == 1, kernel
+
+
+def test_the_limit_is_passed_while_a_snapshot_is_written(
+    many: list[Item], encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.tables, "CHUNK_BYTES", 500)
+    vectors = encoder.encode([item.content() for item in many])
+    fold = prepare(many[:250], encoder, FoldSettings(whole=256))
+    run(fold, encoder, strolls(300, 250))
+    fold.take_delta()
+    head, blocks = fold.begin_snapshot()
+    snapshot, deltas, later = [head], [], strolls(1000, 600, 1)
+    for sequence in range(1, len(blocks) + 1):
+        fresh = 250 + 5 * sequence
+        for item, vector in zip(many[fresh - 5 : fresh], vectors[fresh - 5 : fresh], strict=True):
+            fold.put_item(item, vector)
+        run(fold, encoder, later[4 * sequence : 4 * sequence + 4])
+        deltas.append(fold.take_delta())
+        snapshot.append(fold.snapshot_rows(blocks.pop(0), sequence))
+    known = len(fold.catalogue)
+    assert known > 260
+    again = prepare(many[:known][::-1], encoder, FoldSettings(whole=256))
+    again.load_snapshot(snapshot)
+    for sequence, delta in enumerate(deltas, 1):
+        again.tables.open_rows(sequence)
+        again.load_delta(delta)
+    for user in fold.profiles:
+        again.load_user(user, fold.dump_user(user) or b"")
+    again.loaded()
+    here = [again.catalogue.index[item] for item in fold.catalogue.ids]
+    for name in model.pairs.TABLES:
+        ours, theirs = again.tables.pairs.matrix(name, known), fold.tables.pairs.matrix(name, known)
+        assert ours[np.ix_(here, here)] == pytest.approx(theirs)
+    last = strolls(60, known, 2)
+    for mine, its in zip(*(run(each, encoder, last) for each in (fold, again)), strict=True):
+        assert (mine.evaluation and mine.evaluation.ranks) == (its.evaluation and its.evaluation.ranks)
+        assert [s.item for s in mine.recommendation.items] == [s.item for s in its.recommendation.items]
