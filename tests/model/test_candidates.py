@@ -338,3 +338,36 @@ def test_the_limit_is_passed_while_a_snapshot_is_written(
     for mine, its in zip(*(run(each, encoder, last) for each in (fold, again)), strict=True):
         assert (mine.evaluation and mine.evaluation.ranks) == (its.evaluation and its.evaluation.ranks)
         assert [s.item for s in mine.recommendation.items] == [s.item for s in its.recommendation.items]
+
+
+def test_who_leads_is_found_anew_when_a_leader_goes_or_comes_back(
+    many: list[Item], encoder: WordEncoder, few: None
+) -> None:
+    fold = prepare(many, encoder, FoldSettings(whole=0))
+    run(fold, encoder, strolls(800, 600))
+    before = {fold.catalogue.ids[i] for i in fold.tables.leaders(fold.catalogue)[0].tolist()}
+    gone = min(before)
+    fold.drop_item(gone)
+    after = {fold.catalogue.ids[i] for i in fold.tables.leaders(fold.catalogue)[0].tolist()}
+    assert gone not in after
+    assert len(after) == len(before) == model.tables.LEADERS
+    item = next(item for item in many if item.item == gone)
+    fold.put_item(item, encoder.encode([item.content()])[0])
+    assert {fold.catalogue.ids[i] for i in fold.tables.leaders(fold.catalogue)[0].tolist()} == before
+
+
+def test_looking_leaves_nothing_behind(many: list[Item], encoder: WordEncoder, few: None) -> None:
+    """Working arrays over all items are reset: who looked before changes nothing."""
+    fold = prepare(many, encoder, FoldSettings(whole=0))
+    run(fold, encoder, strolls(500, 600))
+
+    def look(user: str) -> tuple[list[int], list[float]]:
+        history = fold.features.history(fold.profiles[user], fold.search_vectors)
+        view = fold.features.look(history, fold.ranker, ())
+        assert view.items is not None
+        return view.items.tolist(), view.scores.tolist()
+
+    first = look("u1")
+    for user in ("u2", "u20", "u29"):
+        look(user)
+    assert look("u1") == first
