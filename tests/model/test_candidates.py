@@ -12,12 +12,13 @@ import model.kernels
 import model.pairs
 import model.profile
 import model.tables
-from model.candidates import differing, least
+from model.candidates import differing, least, strengthen
 from model.content import SIGN_WORDS, Content, signs, signs_by_word
 from model.evaluate import judge, prepare
 from model.events import Click, Event, Item, Request, Search
 from model.fold import Fold, FoldSettings
 from model.leaders import Leaders, strongest
+from model.tables import Fact
 from tests.model.conftest import WordEncoder
 from tests.model.test_fold import run
 
@@ -371,3 +372,70 @@ def test_looking_leaves_nothing_behind(many: list[Item], encoder: WordEncoder, f
     for user in ("u2", "u20", "u29"):
         look(user)
     assert look("u1") == first
+
+
+def test_what_is_near_the_latest_search_is_a_candidate_whatever_was_liked_before(
+    many: list[Item], encoder: WordEncoder, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.candidates, "ALIKE", (1, 15))
+    monkeypatch.setattr(model.candidates, "LEAST", 1)
+    fold = prepare([*many, Item(item="new", title="zebra circus")], encoder, FoldSettings(whole=0))
+    words = ["alien robot", "robot ship", "ship moon", "moon alien", "alien ship", "robot moon"]
+    before = [Search(id=f"s{n}", user="u", at_ms=n, text=text) for n, text in enumerate(words)]
+    run(fold, encoder, [*before, Search(id="last", user="u", at_ms=10, text="zebra circus")])
+    history = fold.features.history(fold.profiles["u"], fold.search_vectors)
+    items = fold.features.look(history, fold.ranker, ()).items
+    assert items is not None
+    assert fold.catalogue.index["new"] in items
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS)
+def test_items_are_paired_as_strongly_as_numpy_says(seed: int) -> None:
+    n, dice = 40, np.random.default_rng(seed)
+    tables, drawn = model.tables.Tables(64, 0), np.arange(64, dtype=np.uint32)
+    for _ in range(150):
+        past, liked = (dice.integers(0, n, dice.integers(0, 11)) for _ in range(2))
+        tables.add(int(dice.integers(n)), bool(dice.random() < 0.5), past, liked, drawn)
+    recent, liked = dice.permutation(n)[:10], dice.permutation(n)[:7]
+    together, liked_together, followed = (tables.pairs.matrix(name, n) for name in model.pairs.TABLES)
+    decay, engaged, likes = model.kernels.DECAY, tables.engaged[recent], tables.liked[liked]
+    expected = (decay / np.sqrt(engaged + 5)) @ (together + followed)[recent]
+    expected += (decay[:7] / np.sqrt(likes + 5)) @ liked_together[liked]
+    pairs, strength, touched = tables.pairs, np.zeros(64, np.float32), np.empty(64 * 17, np.int64)
+    assert isinstance(pairs, model.pairs.SparsePairs)
+    count = strengthen(
+        pairs.start, pairs.length, pairs.columns, pairs.values, recent, tables.engaged, liked, tables.liked, strength,
+        touched,
+    )  # fmt: skip
+    assert strength[:n] == pytest.approx(expected, rel=1e-5)
+    assert len(set(touched[:count].tolist())) == count
+    assert set(np.flatnonzero(expected).tolist()) <= set(touched[:count].tolist())
+
+
+def test_of_what_is_paired_its_share_counts(
+    many: list[Item], encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """i1 is engaged by all, and so by some who engaged i0; i2 hardly by anybody else."""
+    monkeypatch.setattr(model.candidates, "PAIRED", 1)
+    monkeypatch.setattr(model.candidates, "LEAST", 1)
+    monkeypatch.setattr(model.tables, "LEADERS", 1)
+    fold = prepare(many[:5], encoder, FoldSettings(whole=0, length=1))
+    fold.merge([Fact("i1", True, [], [])] * 100 + [Fact("i1", True, ["i0"], [])] * 3)
+    fold.merge([Fact("i2", True, ["i0"], [])] * 2 + [Fact("i3", True, ["i0"], [])])
+    none, zero = np.zeros(0, np.int64), np.zeros(1, np.int64)
+    assert model.candidates.Candidates(fold.catalogue, fold.tables, 1)._paired(
+        zero, none, np.ones(5, np.bool_)
+    ).tolist() == [fold.catalogue.index["i2"]]
+
+
+def test_an_item_is_not_like_itself_in_a_modality(many: list[Item], encoder: WordEncoder) -> None:
+    folds = [prepare([], encoder, FoldSettings(whole=whole, modalities=("image",))) for whole in (256, 0)]
+    for fold in folds:
+        for number in range(4):
+            picture = {"image": [1.0, number]}
+            fold.put_item(Item(item=f"i{number}", title="x", vectors=picture), encoder.encode(["x"])[0])
+    past, items = np.array([2, 0]), np.array([0, 1, 2])
+    found = folds[1].catalogue.modal_cosines(past, items)
+    assert found == pytest.approx(folds[0].catalogue.modal[:, past][:, :, items], abs=1e-6)
+    assert found[0, 0, 2] == found[0, 1, 0] == 0
