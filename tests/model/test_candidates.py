@@ -424,9 +424,9 @@ def test_of_what_is_paired_its_share_counts(
     fold.merge([Fact("i1", True, [], [])] * 100 + [Fact("i1", True, ["i0"], [])] * 3)
     fold.merge([Fact("i2", True, ["i0"], [])] * 2 + [Fact("i3", True, ["i0"], [])])
     none, zero = np.zeros(0, np.int64), np.zeros(1, np.int64)
-    assert model.candidates.Candidates(fold.catalogue, fold.tables, 1)._paired(
-        zero, none, np.ones(5, np.bool_)
-    ).tolist() == [fold.catalogue.index["i2"]]
+    proposer = model.candidates.Candidates(fold.catalogue, fold.tables, 1)
+    proposer._reserve()
+    assert proposer._paired(zero, none, np.ones(5, np.bool_)).tolist() == [fold.catalogue.index["i2"]]
 
 
 def test_an_item_is_not_like_itself_in_a_modality(many: list[Item], encoder: WordEncoder) -> None:
