@@ -61,6 +61,7 @@ def compare(prepared: Prepared, role: str, words: Texts, share: float, changed: 
     """Let a model that does not serve rank beside the one that does, in the folds that it was prepared for."""
     for fold, content in prepared.contents:
         fold.rivals[role] = Rival(prepared.model.version, content, words, share)
+        content.grow(fold.catalogue.capacity)
         for name, item in changed.items():
             if role not in fold.rivals or name not in fold.catalogue.index:
                 continue

@@ -27,14 +27,15 @@ PAIRED = 200
 ALIKE = (150, 75)
 """Nearest to what was liked and searched, by the signs of their vectors; and to the latest of it alone."""
 LEAST = 100
-"""With fewer candidates, as on the first day, others are drawn by lot."""
+"""With fewer candidates, as on the first day, others are drawn by lot; more where lists are longer."""
 
 
 class Candidates:
     """Proposes items, and reads the rows of the user's past at those items only."""
 
-    def __init__(self, catalogue: Catalogue, tables: Tables) -> None:
-        self._catalogue, self._tables = catalogue, tables
+    def __init__(self, catalogue: Catalogue, tables: Tables, least: int = 0) -> None:
+        """At `least` so many are proposed, where there are as many."""
+        self._catalogue, self._tables, self._least = catalogue, tables, max(least, LEAST)
         self._place: Indices = np.full(0, -1, np.int64)
         """Column of each item while rows are read, else -1."""
         self._strength: Array = np.zeros(0, np.float32)
@@ -51,11 +52,13 @@ class Candidates:
         free = catalogue.there[: len(catalogue)] > 0
         free[hidden] = False
         found = [*self._tables.leaders(catalogue), self._paired(recent, liked, free)]
-        found += [self._alike(query, free, count) for query, count in zip(signs_of(sought), ALIKE, strict=False)]
+        if len(sought):
+            worded = free & catalogue.content.worded(len(catalogue))
+            found += [self._alike(query, worded, count) for query, count in zip(signs_of(sought), ALIKE, strict=False)]
         items = np.sort(np.concatenate(found))  # np.unique takes three times as long for some hundreds
         items = items[free[items] & (np.diff(items, prepend=-1) > 0)]
-        if len(items) < LEAST:
-            items = np.union1d(items, by_lot(np.flatnonzero(free), catalogue.lots, LEAST))
+        if len(items) < self._least:
+            items = np.union1d(items, by_lot(np.flatnonzero(free), catalogue.lots, self._least))
         return items
 
     def _paired(self, recent: Indices, liked: Indices, free: Mask) -> Indices:

@@ -16,6 +16,8 @@ AnyArray = TypeVar("AnyArray", bound=NDArray[Any])
 
 SIGN_WORDS = 8
 """A vector's signs, 512 of them, in words of 64 bits."""
+BLOCK = 4096
+"""Vectors whose signs are found at once: each takes 2.5 KB meanwhile."""
 
 
 def grown(array: AnyArray, shape: tuple[int, ...]) -> AnyArray:
@@ -68,7 +70,7 @@ class Content:
             np.matmul(vectors, vectors.T, out=content.similarity[:n, :n])
             np.fill_diagonal(content.similarity, 0.0)
         else:
-            content.signs[:, :n] = signs(vectors).T
+            content.signs[:, :n] = signs_by_word(vectors)
         return content
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class Content:
             self.similarity = grown(self.similarity, (capacity, capacity))
         elif was_dense:
             self.similarity = np.zeros((0, 0), np.float32)
-            self.signs = np.ascontiguousarray(signs(self.vectors).T)
+            self.signs = signs_by_word(self.vectors)
         else:
             self.signs = grown(self.signs, (SIGN_WORDS, capacity))
 
@@ -121,6 +123,11 @@ class Content:
             relate(self.similarity, self.vectors[:n], i)
         else:
             self.signs[:, i] = signs(vector)
+
+    def worded(self, n: int) -> NDArray[np.bool_]:
+        """Say of each of the first n items whether its vector says anything, that is, is not 0."""
+        worded: NDArray[np.bool_] = self._squares[:n] > 0
+        return worded
 
     @property
     def mean(self) -> Array:
@@ -165,14 +172,28 @@ class Content:
 
 @cache
 def _directions(dim: int) -> Array:
-    return np.random.default_rng(dim).standard_normal((dim, SIGN_WORDS * 64)).astype(np.float32)
+    normal = np.random.default_rng(dim).standard_normal((dim, SIGN_WORDS * 64)).astype(np.float32)
+    return np.clip(np.rint(normal * 4) / 4, -4, 4)
 
 
 def signs(vectors: Vectors) -> Signs:
-    """Return the signs of vectors, shape (..., dim), as words, shape (..., 8)."""
-    packed = np.packbits(vectors @ _directions(vectors.shape[-1]) > 0, axis=-1)
+    """Return the signs of vectors of length 2 at most, shape (..., dim), as words, shape (..., 8).
+
+    Numbers are rounded so far that sums of products are exact in float32, in whatever order they are added: BLAS adds
+    in another for one vector than for many, and a vector must have the same signs alone as among others.
+    """
+    rounded = np.rint(vectors * np.float32(4096)) / np.float32(4096)
+    packed = np.packbits(rounded @ _directions(vectors.shape[-1]) > 0, axis=-1)
     words: Signs = packed.view(np.uint64)
     return words
+
+
+def signs_by_word(vectors: Vectors) -> Signs:
+    """Return the signs of many vectors, shape (n, dim), word by word, shape (8, n); in blocks, to save memory."""
+    found = np.empty((SIGN_WORDS, len(vectors)), np.uint64)
+    for start in range(0, len(vectors), BLOCK):
+        found[:, start : start + BLOCK] = signs(vectors[start : start + BLOCK]).T
+    return found
 
 
 def relate(similarity: Array, vectors: Array, i: int) -> None:

@@ -129,7 +129,10 @@ class View(NamedTuple):
 class Features:
     """Computes features and scores from the catalogue, the shared tables and a user's history."""
 
-    def __init__(self, catalogue: Catalogue, tables: Tables, without: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, catalogue: Catalogue, tables: Tables, without: frozenset[str] = frozenset(), least: int = 0
+    ) -> None:
+        """Features in `without` are silent; of a large catalogue at `least` so many items are candidates."""
         self.catalogue, self.tables = catalogue, tables
         self.names = (*NAMES, *catalogue.modalities)
         if len(set(self.names)) < len(self.names):
@@ -139,7 +142,7 @@ class Features:
         if unknown:
             raise Fatal(f"no feature {sorted(unknown)}; there are: content, {', '.join(self.names)}")
         self._silent = [self.names.index(name) for name in silent]
-        self._candidates = Candidates(catalogue, tables)
+        self._candidates = Candidates(catalogue, tables, least)
         self._x: Array = np.zeros((len(self.names), 0), np.float32)
 
     def history(self, profile: Profile, search_vectors: Mapping[str, Array]) -> History:
@@ -268,8 +271,9 @@ class Features:
 
     def _propose(self, history: History, vectors: Vectors, gone: Indices) -> Indices:
         """Return the candidates, ascending; `vectors`, shape (contents, dim), are of what was liked or searched."""
-        sought = vectors[:2].copy()
-        if len(vectors):
+        sought = vectors[:0]
+        if vectors.any():
+            sought = vectors[:2].copy()
             # By the feature `content`, a product with the mean of what was liked and searched; and by the latest of it.
             mean, weights = self.catalogue.content.mean, DECAY[: len(vectors)]
             sought[-1] = vectors[0] - mean

@@ -93,7 +93,7 @@ class Fold:
         self.settings, self.version, self.taxonomy, self.sentiment = settings, version, taxonomy, sentiment
         self.catalogue = Catalogue(dim, settings.modalities, settings.whole)
         self.tables = Tables(self.catalogue.capacity, settings.whole)
-        self.features = Features(self.catalogue, self.tables, settings.without)
+        self.features = Features(self.catalogue, self.tables, settings.without, settings.length)
         self.ranker = SoftmaxRanker(len(self.features.names))
         self._explainer = Explainer(self.features, self.ranker, settings.reasons)
         self.profiles: dict[str, Profile] = {}
@@ -140,6 +140,7 @@ class Fold:
         self.catalogue.drop(item_id)
         if item_id in self.catalogue.index:
             for rival in self.rivals.values():
+                rival.content.grow(self.catalogue.capacity)  # the item may be known by facts alone
                 rival.content.drop(self.catalogue.index[item_id], len(self.catalogue))
 
     def adopt(

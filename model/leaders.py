@@ -12,7 +12,9 @@ def by_lot(items: Indices, lots: Lots, count: int) -> Indices:
     """Return `count` of the items, or all if they are fewer: those of the highest lots, which nobody can choose."""
     if len(items) <= count:
         return items
-    chosen: Indices = items[np.argsort(lots[items])[len(items) - count :]]
+    chosen: Indices = (
+        items[np.argpartition(lots[items], len(items) - count)[len(items) - count :]] if count else items[:0]
+    )
     return chosen
 
 

@@ -37,7 +37,7 @@ class SoftmaxRanker:
         self.steps += 1
         odds = np.exp(scores - scores.max())
         pace = np.float32(max(1.0 / self.steps, 0.001))
-        self.bias, probability = softmax_step(
+        bias, probability = softmax_step(
             features,
             odds,
             there,
@@ -50,6 +50,7 @@ class SoftmaxRanker:
             self.gradients,
             self.slopes,
         )
+        self.bias = np.float32(bias)  # compiled code returns Python's float, for which others would be compiled anew
         return float(probability)
 
     def probability(self, scores: Array, chosen: int) -> float:

@@ -15,6 +15,7 @@ from model.kernels import refresh
 from model.leaders import Leaders
 from model.pairs import Cells, DensePairs, Lots, Pairs, SparsePairs
 
+Indices = NDArray[np.int64]
 RECENT = 5000
 """Engagements in the window of recent popularity."""
 LEADERS = 100
@@ -52,8 +53,8 @@ class Tables:
         self.pairs: Pairs = DensePairs(capacity) if capacity <= whole else SparsePairs(capacity)
         self._opened = np.ones(capacity, np.bool_)
         """Rows that count; all of them but while a snapshot is being loaded."""
-        self._since: dict[int, int] = {}
-        """Of the rows of such a snapshot: the sequence that they hold everything up to."""
+        self._since: Indices = np.full(capacity, -1, np.int64)
+        """Of the rows of such a snapshot: the sequence that they hold everything up to; else -1."""
         self._refresh(range(capacity))
 
     def _refresh(self, items: Iterable[int]) -> None:
@@ -69,14 +70,13 @@ class Tables:
             self.alone = grown(self.alone, (6, capacity))
             self._refresh(range(known, capacity))
             self._opened = np.concatenate([self._opened, np.ones(capacity - known, np.bool_)])
+            self._since = np.concatenate([self._since, np.full(capacity - known, -1, np.int64)])
             if isinstance(self.pairs, DensePairs) and capacity > self._whole:
                 self.pairs = SparsePairs.of(self.pairs, capacity, lots)
             else:
                 self.pairs.grow(capacity)
 
-    def add(
-        self, item: int, liked: bool, before: NDArray[np.int64], liked_before: NDArray[np.int64], lots: Lots
-    ) -> None:
+    def add(self, item: int, liked: bool, before: Indices, liked_before: Indices, lots: Lots) -> None:
         """Count one engagement; `before` are the user's earlier items, newest first."""
         self.engaged[item] += 1
         self.recent[item] += 1
@@ -93,7 +93,7 @@ class Tables:
         self._most_liked.counted(item, float(self.liked[item]))
         self.pairs.add(item, before, liked_before if liked else liked_before[:0], self._opened, lots)
 
-    def leaders(self, catalogue: Catalogue) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def leaders(self, catalogue: Catalogue) -> tuple[Indices, Indices]:
         """Return the most liked of the available items, and those that are engaged most at the moment."""
         rest = (catalogue.there, catalogue.lots, catalogue.changes)
         return self._most_liked.items(self.liked, *rest), self._most_recent.items(self.recent, *rest)
@@ -151,17 +151,16 @@ class Tables:
                 owners = where[np.repeat(np.arange(start, start + len(sizes)), sizes)]
                 width = "<u2" if 2 * len(columns) == len(values) else "<u4"
                 found.append(Cells(owners, where[np.frombuffer(columns, width)], np.frombuffer(values, "<f4")))
-                self._since.update(dict.fromkeys(where[start : start + len(sizes)].tolist(), sequence))
+                self._since[where[start : start + len(sizes)]] = sequence
             self.pairs.put(found, lots())
 
     def open_rows(self, sequence: int) -> None:
         """Let those rows count that do not hold what `sequence` counted yet."""
-        for row, since in self._since.items():
-            self._opened[row] = since < sequence
+        np.less(self._since, sequence, out=self._opened)
 
     def open_all(self) -> None:
         """Let every row count: everything is loaded."""
-        self._since.clear()
+        self._since[:] = -1
         self._opened[:] = True
 
 

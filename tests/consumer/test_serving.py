@@ -17,11 +17,13 @@ from consumer.state import FORMAT, PartitionState, Position
 from consumer.swap import Prepared, adopt
 from export import catalogue
 from export.bundle import Bundle
+from model.catalogue import WHOLE
 from model.encoding import Vectors
 from model.errors import BadBundle
 from model.evaluate import prepare
 from model.events import Click, Item, Search
 from model.fold import Fold, FoldSettings
+from model.tables import Fact
 from model.taxonomy import Taxonomy
 from tests.model.conftest import WordEncoder
 from tests.model.test_fold import run
@@ -41,8 +43,8 @@ class Other(WordEncoder):
 class World:
     """A fold that serves one partition, and the catalogue, without Kafka."""
 
-    def __init__(self) -> None:
-        self.fold = prepare(ITEMS, ENCODER, FoldSettings())
+    def __init__(self, whole: int = WHOLE) -> None:
+        self.fold = prepare(ITEMS, ENCODER, FoldSettings(whole=whole))
         model = Model(ENCODER, TAXONOMY)
         self.items = Items.__new__(Items)  # without its topic
         self.items._model, self.items.changes, self.items._changed, self.items.bad = model, 0, {}, []
@@ -76,6 +78,32 @@ def test_an_apprentice_knows_items_that_came_while_it_got_ready() -> None:
     vectors, index = world.fold.rivals[APPRENTICE].content.vectors, world.fold.catalogue.index
     assert vectors[index["late"]].any()
     assert not vectors[index["i0"]].any()
+
+
+def test_what_is_gone_when_a_model_is_ready_is_no_part_of_it() -> None:
+    """As after a restart: the mean of all items, and what users liked, are without it."""
+    world = World()
+    run(world.fold, ENCODER, [Click(id="c", user="u", at_ms=1, item="i0")])
+    world.serving.prepare(Model(Other(), TAXONOMY), nothing)
+    world.drop("i0")
+    world.serving.turn()
+    content, index = world.fold.catalogue.content, world.fold.catalogue.index
+    assert not content.vectors[index["i0"]].any()
+    assert content.mean == pytest.approx(np.mean([vector for _, vector in world.items], axis=0), abs=1e-6)
+    assert set(world.items.known()) == {item.item for item in ITEMS[1:]}
+
+
+@pytest.mark.parametrize("whole", [WHOLE, 0])
+def test_an_item_known_by_facts_alone_can_go_while_a_model_ranks_beside(whole: int) -> None:
+    """Its index may lie beyond what that model has room for."""
+    world = World(whole)
+    world.serving.teach(Model(Other(), TAXONOMY), nothing)
+    world.serving.turn()
+    world.fold.merge([Fact(f"foreign{n}", True, [], []) for n in range(300)])
+    world.fold.drop_item("foreign299")
+    (outcome,) = run(world.fold, ENCODER, [Click(id="c", user="u", at_ms=2, item="i1")])
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.rivals.keys() == {APPRENTICE}
 
 
 @pytest.mark.parametrize("by", ["a rank", "an item"])

@@ -6,15 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model.candidates
+import model.choosing
+import model.content
+import model.kernels
 import model.pairs
 import model.profile
 import model.tables
-from model.candidates import differing, least
-from model.content import SIGN_WORDS, Content, signs
+from model.candidates import differing, least, strengthen
+from model.content import SIGN_WORDS, Content, signs, signs_by_word
 from model.evaluate import judge, prepare
 from model.events import Click, Event, Item, Request, Search
 from model.fold import Fold, FoldSettings
 from model.leaders import Leaders, strongest
+from model.tables import Fact
 from tests.model.conftest import WordEncoder
 from tests.model.test_fold import run
 
@@ -242,3 +246,196 @@ def test_content_is_the_same_put_one_by_one_all_at_once_or_grown(encoder: WordEn
             assert other.common_of(here) == pytest.approx(made.common_of(here), abs=1e-6)
             assert other.similarity == pytest.approx(made.similarity, abs=1e-6)
             assert (other.signs == made.signs).all()
+
+
+def test_items_without_words_are_no_candidates_by_words(
+    many: list[Item], encoder: WordEncoder, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their vectors are 0, all alike and like nothing: by signs alone they would tie with each other."""
+    monkeypatch.setattr(model.candidates, "LEAST", 1)  # so that none is drawn by lot
+    fold = prepare(many[:300], encoder, FoldSettings(whole=0))
+    run(fold, encoder, strolls(500, 300))
+    for number in range(300):
+        fold.put_item(Item(item=f"mute{number}"), np.zeros(encoder.dim, np.float32))
+    for number in range(3):  # engaged by one: but nobody is proposed the others for it
+        run(fold, encoder, [Click(id=f"m{number}", user="mute", at_ms=600_000, item=f"mute{number}")])
+    for user in ("u1", "mute"):
+        history = fold.features.history(fold.profiles[user], fold.search_vectors)
+        items = fold.features.look(history, fold.ranker, ()).items
+        assert items is not None
+        assert {fold.catalogue.ids[i] for i in items.tolist() if i >= 300} <= {"mute0", "mute1", "mute2"}
+
+
+@pytest.mark.parametrize("whole", [1024, 0])
+def test_a_long_list_of_a_first_visitor_is_full(many: list[Item], encoder: WordEncoder, whole: int, few: None) -> None:
+    fold = prepare(many, encoder, FoldSettings(whole=whole, length=200, mmr=0.1))
+    shown = run(fold, encoder, [Request(id="r", user="u", at_ms=1)])[0].recommendation
+    assert shown is not None
+    assert len(shown.items) == 200
+
+
+@pytest.mark.parametrize("dim", [64, 384, 768])
+def test_a_vector_has_the_same_signs_alone_as_among_others(dim: int) -> None:
+    """A restored fold puts items one by one, a swap all at once: both must propose the same."""
+    dice = np.random.default_rng(0)
+    vectors, directions = dice.standard_normal((500, dim)), model.content._directions(dim)[:, :500].T.astype(np.float64)
+    # At right angles to a direction each: of their product the order of adding makes the sign.
+    vectors -= directions * ((vectors * directions).sum(1) / (directions**2).sum(1))[:, None]
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    among = signs_by_word(vectors).T
+    assert (among == np.stack([signs(vector) for vector in vectors])).all()
+    assert (among[5:7] == signs(vectors[5:7])).all()
+
+
+def test_kernels_are_compiled_for_one_kind_of_arguments(many: list[Item], encoder: WordEncoder) -> None:
+    """Else they are compiled anew between two events, which takes seconds: also where the catalogue becomes large."""
+    growing = prepare(many[:250], encoder, FoldSettings(whole=256, modalities=("image",)))
+    searches = [Search(id=f"s{n}", user=f"u{n}", at_ms=n, text="alien moon") for n in range(5)]
+    run(growing, encoder, [*searches, *strolls(100, 250)])
+    for item, vector in zip(many[250:], encoder.encode([item.content() for item in many[250:]]), strict=True):
+        growing.put_item(item, vector)
+    growing.ranker.load(*growing.ranker.dump())
+    run(growing, encoder, strolls(100, 600, 1))
+    for kernel in (
+        model.kernels.feature_matrix, model.kernels.refresh, model.choosing.softmax_step, model.choosing.place,
+        model.choosing.top, model.choosing.strongest_parts, model.candidates.strengthen, model.candidates.read_rows,
+        model.candidates.differing, model.candidates.least, model.pairs._count_dense, model.pairs._count_sparse,
+    ):  # fmt: skip
+        assert len(kernel.signatures) == 1, kernel
+
+
+def test_the_limit_is_passed_while_a_snapshot_is_written(
+    many: list[Item], encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.tables, "CHUNK_BYTES", 500)
+    vectors = encoder.encode([item.content() for item in many])
+    fold = prepare(many[:250], encoder, FoldSettings(whole=256))
+    run(fold, encoder, strolls(300, 250))
+    fold.take_delta()
+    head, blocks = fold.begin_snapshot()
+    snapshot, deltas, later = [head], [], strolls(1000, 600, 1)
+    for sequence in range(1, len(blocks) + 1):
+        fresh = 250 + 5 * sequence
+        for item, vector in zip(many[fresh - 5 : fresh], vectors[fresh - 5 : fresh], strict=True):
+            fold.put_item(item, vector)
+        run(fold, encoder, later[4 * sequence : 4 * sequence + 4])
+        deltas.append(fold.take_delta())
+        snapshot.append(fold.snapshot_rows(blocks.pop(0), sequence))
+    known = len(fold.catalogue)
+    assert known > 260
+    again = prepare(many[:known][::-1], encoder, FoldSettings(whole=256))
+    again.load_snapshot(snapshot)
+    for sequence, delta in enumerate(deltas, 1):
+        again.tables.open_rows(sequence)
+        again.load_delta(delta)
+    for user in fold.profiles:
+        again.load_user(user, fold.dump_user(user) or b"")
+    again.loaded()
+    here = [again.catalogue.index[item] for item in fold.catalogue.ids]
+    for name in model.pairs.TABLES:
+        ours, theirs = again.tables.pairs.matrix(name, known), fold.tables.pairs.matrix(name, known)
+        assert ours[np.ix_(here, here)] == pytest.approx(theirs)
+    last = strolls(60, known, 2)
+    for mine, its in zip(*(run(each, encoder, last) for each in (fold, again)), strict=True):
+        assert (mine.evaluation and mine.evaluation.ranks) == (its.evaluation and its.evaluation.ranks)
+        assert [s.item for s in mine.recommendation.items] == [s.item for s in its.recommendation.items]
+
+
+def test_who_leads_is_found_anew_when_a_leader_goes_or_comes_back(
+    many: list[Item], encoder: WordEncoder, few: None
+) -> None:
+    fold = prepare(many, encoder, FoldSettings(whole=0))
+    run(fold, encoder, strolls(800, 600))
+    before = {fold.catalogue.ids[i] for i in fold.tables.leaders(fold.catalogue)[0].tolist()}
+    gone = min(before)
+    fold.drop_item(gone)
+    after = {fold.catalogue.ids[i] for i in fold.tables.leaders(fold.catalogue)[0].tolist()}
+    assert gone not in after
+    assert len(after) == len(before) == model.tables.LEADERS
+    item = next(item for item in many if item.item == gone)
+    fold.put_item(item, encoder.encode([item.content()])[0])
+    assert {fold.catalogue.ids[i] for i in fold.tables.leaders(fold.catalogue)[0].tolist()} == before
+
+
+def test_looking_leaves_nothing_behind(many: list[Item], encoder: WordEncoder, few: None) -> None:
+    """Working arrays over all items are reset: who looked before changes nothing."""
+    fold = prepare(many, encoder, FoldSettings(whole=0))
+    run(fold, encoder, strolls(500, 600))
+
+    def look(user: str) -> tuple[list[int], list[float]]:
+        history = fold.features.history(fold.profiles[user], fold.search_vectors)
+        view = fold.features.look(history, fold.ranker, ())
+        assert view.items is not None
+        return view.items.tolist(), view.scores.tolist()
+
+    first = look("u1")
+    for user in ("u2", "u20", "u29"):
+        look(user)
+    assert look("u1") == first
+
+
+def test_what_is_near_the_latest_search_is_a_candidate_whatever_was_liked_before(
+    many: list[Item], encoder: WordEncoder, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.candidates, "ALIKE", (1, 15))
+    monkeypatch.setattr(model.candidates, "LEAST", 1)
+    fold = prepare([*many, Item(item="new", title="zebra circus")], encoder, FoldSettings(whole=0))
+    words = ["alien robot", "robot ship", "ship moon", "moon alien", "alien ship", "robot moon"]
+    before = [Search(id=f"s{n}", user="u", at_ms=n, text=text) for n, text in enumerate(words)]
+    run(fold, encoder, [*before, Search(id="last", user="u", at_ms=10, text="zebra circus")])
+    history = fold.features.history(fold.profiles["u"], fold.search_vectors)
+    items = fold.features.look(history, fold.ranker, ()).items
+    assert items is not None
+    assert fold.catalogue.index["new"] in items
+
+
+@settings(deadline=None, max_examples=20)
+@given(SEEDS)
+def test_items_are_paired_as_strongly_as_numpy_says(seed: int) -> None:
+    n, dice = 40, np.random.default_rng(seed)
+    tables, drawn = model.tables.Tables(64, 0), np.arange(64, dtype=np.uint32)
+    for _ in range(150):
+        past, liked = (dice.integers(0, n, dice.integers(0, 11)) for _ in range(2))
+        tables.add(int(dice.integers(n)), bool(dice.random() < 0.5), past, liked, drawn)
+    recent, liked = dice.permutation(n)[:10], dice.permutation(n)[:7]
+    together, liked_together, followed = (tables.pairs.matrix(name, n) for name in model.pairs.TABLES)
+    decay, engaged, likes = model.kernels.DECAY, tables.engaged[recent], tables.liked[liked]
+    expected = (decay / np.sqrt(engaged + 5)) @ (together + followed)[recent]
+    expected += (decay[:7] / np.sqrt(likes + 5)) @ liked_together[liked]
+    pairs, strength, touched = tables.pairs, np.zeros(64, np.float32), np.empty(64 * 17, np.int64)
+    assert isinstance(pairs, model.pairs.SparsePairs)
+    count = strengthen(
+        pairs.start, pairs.length, pairs.columns, pairs.values, recent, tables.engaged, liked, tables.liked, strength,
+        touched,
+    )  # fmt: skip
+    assert strength[:n] == pytest.approx(expected, rel=1e-5)
+    assert len(set(touched[:count].tolist())) == count
+    assert set(np.flatnonzero(expected).tolist()) <= set(touched[:count].tolist())
+
+
+def test_of_what_is_paired_its_share_counts(
+    many: list[Item], encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """i1 is engaged by all, and so by some who engaged i0; i2 hardly by anybody else."""
+    monkeypatch.setattr(model.candidates, "PAIRED", 1)
+    monkeypatch.setattr(model.candidates, "LEAST", 1)
+    monkeypatch.setattr(model.tables, "LEADERS", 1)
+    fold = prepare(many[:5], encoder, FoldSettings(whole=0, length=1))
+    fold.merge([Fact("i1", True, [], [])] * 100 + [Fact("i1", True, ["i0"], [])] * 3)
+    fold.merge([Fact("i2", True, ["i0"], [])] * 2 + [Fact("i3", True, ["i0"], [])])
+    none, zero = np.zeros(0, np.int64), np.zeros(1, np.int64)
+    proposer = model.candidates.Candidates(fold.catalogue, fold.tables, 1)
+    proposer._reserve()
+    assert proposer._paired(zero, none, np.ones(5, np.bool_)).tolist() == [fold.catalogue.index["i2"]]
+
+
+def test_an_item_is_not_like_itself_in_a_modality(many: list[Item], encoder: WordEncoder) -> None:
+    folds = [prepare([], encoder, FoldSettings(whole=whole, modalities=("image",))) for whole in (256, 0)]
+    for fold in folds:
+        for number in range(4):
+            picture = {"image": [1.0, number]}
+            fold.put_item(Item(item=f"i{number}", title="x", vectors=picture), encoder.encode(["x"])[0])
+    past, items = np.array([2, 0]), np.array([0, 1, 2])
+    found = folds[1].catalogue.modal_cosines(past, items)
+    assert found == pytest.approx(folds[0].catalogue.modal[:, past][:, :, items], abs=1e-6)
+    assert found[0, 0, 2] == found[0, 1, 0] == 0

@@ -365,18 +365,18 @@ def test_content_is_what_items_share_beyond_what_all_share(items: list[Item], en
     assert np.ptp(found - (vectors - mean) @ (words - mean)) < 1e-5
 
 
-def test_an_item_that_is_gone_is_gone_as_after_a_restart() -> None:
+def test_an_item_that_is_gone_is_gone_as_after_a_restart(whole: int) -> None:
     """Its record is compacted away: a restored fold cannot know what it was, and must give the same lists."""
     encoder, gone = WordEncoder(), set(range(0, 20, 2))
     kinds = ["space alien robot ship", "love wedding kiss couple"]
     tags = [["scifi"], ["romance"]]
     items = [Item(item=f"i{n}", title=f"{kinds[n % 2]} part{n}", tags=tags[n % 2]) for n in range(40)]
-    live = prepare([*items, Item(item="never", title="robot kiss nobody touched")], encoder, FoldSettings())
+    live = prepare([*items, Item(item="never", title="robot kiss nobody touched")], encoder, FoldSettings(whole=whole))
     run(live, encoder, clicks(300))
     for n in gone:
         live.drop_item(f"i{n}")
     live.drop_item("never")
-    back = prepare([item for item in items if int(item.item[1:]) not in gone], encoder, FoldSettings())
+    back = prepare([item for item in items if int(item.item[1:]) not in gone], encoder, FoldSettings(whole=whole))
     back.load_delta(live.take_delta())
     for user in list(live.profiles):
         back.load_user(user, live.dump_user(user) or b"")

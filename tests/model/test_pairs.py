@@ -1,11 +1,13 @@
 """Counts of pairs: the sparse form holds what the dense one does, and a row that is full loses what counts least."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import model.pairs
-from model.pairs import TABLES, DensePairs, SparsePairs
+from model.pairs import MAX_NEIGHBOURS, TABLES, Cells, DensePairs, SparsePairs
+from model.tables import Tables
 
 ITEMS = 30
 SEEDS = st.integers(0, 2**32 - 1)
@@ -75,3 +77,61 @@ def test_a_row_that_is_too_long_to_be_loaded_keeps_what_counts_most() -> None:
     row = SparsePairs.of(dense, n, lots(n)).matrix("together", n)[7]
     assert (row[100:200] == 2).all()
     assert (row > 0).sum() == model.pairs.MAX_NEIGHBOURS * 3 // 4
+
+
+def test_a_snapshot_tells_apart_more_items_than_two_bytes_can() -> None:
+    capacity, n = 1 << 17, 70_000
+    ids = [str(number) for number in range(n)]
+    drawn, index = lots(capacity), {name: number for number, name in enumerate(ids)}
+    written, read = Tables(capacity), Tables(capacity)
+    for item, past in ((n - 1, 3), (3, n - 2), (n - 2, n - 1)):
+        written.add(item, True, np.array([past]), np.array([past]), drawn)
+    chunks = [written.dump_rows(*block, 1, [], n) for block in written.blocks(n)]
+    read.load(written.dump_counts(ids), chunks, index.__getitem__, lambda: drawn)
+    for mine, its in zip(read.pairs.cells(0, n, n), written.pairs.cells(0, n, n), strict=True):
+        for name in Cells._fields:
+            assert np.array_equal(getattr(mine, name), getattr(its, name))
+        assert mine.columns.max() == n - 1
+
+
+def test_a_restored_row_loses_the_same_neighbours_when_it_is_full() -> None:
+    """Half of its counts come from a snapshot, written while counting went on, and items arrive in another order."""
+    n = MAX_NEIGHBOURS + 900
+    ids, drawn, none = [str(number) for number in range(n)], lots(n), np.zeros(0, np.int64)
+    place = np.random.default_rng(1).permutation(n)
+    here = np.empty(n, np.uint32)
+    here[place] = drawn
+    live, back = Tables(n), Tables(n)
+    for item in range(1, MAX_NEIGHBOURS):
+        live.add(item, False, np.zeros(1, np.int64), none, drawn)
+    head, blocks = live.dump_counts(ids), live.blocks(n)
+    later = np.random.default_rng(2).permutation(np.arange(1, n)).tolist()
+    for item in later[:600]:  # counted while the snapshot is written: row 0 holds them, and must not count them again
+        live.add(item, False, np.zeros(1, np.int64), none, drawn)
+    chunks = [live.dump_rows(*block, 1, [], n) for block in blocks]
+    for item in later[600:]:
+        live.add(item, False, np.zeros(1, np.int64), none, drawn)
+    back.load(head, chunks, lambda item: int(place[int(item)]), lambda: here)
+    for sequence, part in ((1, later[:600]), (2, later[600:])):
+        back.open_rows(sequence)
+        for item in part:
+            back.add(int(place[item]), False, place[:1], none, here)
+    back.open_all()
+    mine, its = back.pairs.matrix("together", n)[place[0]][place], live.pairs.matrix("together", n)[0]
+    assert np.array_equal(mine, its)
+    assert (its > 0).sum() < n - 1
+
+
+def test_rows_never_leave_the_arena_nor_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled code writes wherever it is told to: room has to be made before."""
+    monkeypatch.setattr(model.pairs, "_LEAST_ARENA", 16)
+    n, dice = 400, np.random.default_rng(0)
+    pairs, opened = SparsePairs(n), np.ones(n, np.bool_)
+    for _ in range(1500):
+        pairs.add(int(dice.integers(n)), dice.integers(0, n, 10), dice.integers(0, n, 10), opened, lots(n))
+        assert pairs._ends[0] <= len(pairs.columns)
+    order = np.argsort(pairs.start, kind="stable")
+    order = order[pairs.length[order] > 0]
+    assert (pairs.start[order[1:]] >= (pairs.start + pairs._room)[order[:-1]]).all()
+    assert (pairs.length <= pairs._room).all()
+    assert all((np.diff(pairs.columns[a : a + k]) > 0).all() for a, k in zip(pairs.start, pairs.length, strict=True))
