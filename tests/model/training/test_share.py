@@ -24,7 +24,6 @@ TEXTS = {item.item: item.content() for item in ITEMS}
 BARRED = frozenset({"i3", "i8", "i15", "i22"})
 HELD_OUT = frozenset({"i5", "i10", "i17", "i24"})
 DEV_FROM, UNTIL = 1200, 1600
-TARGETS_LEAST = 50
 
 
 class Stock:
@@ -99,7 +98,7 @@ def test_what_was_learnt_shows_the_more_the_less_of_the_stock_model_stays(tuned:
 def test_targets_are_dev_events_alone_and_held_out_ones_are_told_apart(tuned: Tuned, tiny: Any) -> None:
     dev = stream()[DEV_FROM:]
     one = tried_on(tuned, tiny, dev)[0]
-    assert TARGETS_LEAST < one.all.n == one.text_alone.n <= len(dev)
+    assert 50 < one.all.n == one.text_alone.n <= len(dev)
     assert 0 < one.unseen.n <= sum(event.item in HELD_OUT for event in dev if isinstance(event, Click))
     late = stream()[DEV_FROM - 100 : DEV_FROM]  # came after the dev part began, and could have been trained on
     renamed = [msgspec.structs.replace(event, id=f"{event.id} again") for event in late]
