@@ -1,5 +1,6 @@
 """`penchant tune`: examples from the fold, a trained encoder, its bundle, and the gate that may let it serve."""
 
+import copy
 import fcntl
 import hashlib
 import json
@@ -15,31 +16,31 @@ import msgspec
 import numpy as np
 import torch
 
+from consumer.candidate import cost, counter, judged
 from consumer.classifying import use_cores
 from consumer.window import Source
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
 from export.onnx import export_model
-from export.sentences import PARITY
 from model.errors import Fatal
 from model.evaluate import prepare
 from model.events import Event, Forget
 from model.fold import Fold, FoldSettings
-from model.gate import CONTENT_ALONE, Compared, Decision, Margins, by_age, compare, compared, decide
+from model.gate import CONTENT_ALONE, Decision, Margins, decide
 from model.heads import SENTIMENT, Head
-from model.taxonomy import Taxonomy
-from model.training.blend import carried_over
+from model.taxonomy import Taxonomy, TopicWords
+from model.training.blend import Blended, carried_over
 from model.training.examples import Example, Examples, collect_all, held_out, training_part
 from model.training.pretrained import Pretrained, load
 from model.training.replay import FILE, Kept, drawn
 from model.training.running import clear_checkpoints
-from model.training.tuning import Tuned, Tuning, Window, texts_of, tune
+from model.training.share import Trial, Tried, attempts, choose
+from model.training.tuning import Progress, Tuned, Tuning, Window, texts_of, tune
 
 DEV = 0.1
-"""Of the events to learn from: the last ones choose between trained models."""
+"""Of the events to learn from: the last ones choose between trained models, and how much of the stock model stays."""
 SAME = 1e-3
 """Vectors that differ by less are of the same weights."""
-Told = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Job:
     hold_out: float = 0.3
     """Share of the events, the last ones, that the gate judges by."""
     held_items: float = 0.1
-    """Share of the items that are never trained on and judge by how it does on what is new; as many more choose."""
+    """Share of the items that are never trained on and judge how it does on what is new; as many others choose."""
     margins: Margins = Margins()  # noqa: RUF009 (frozen, too)
     folding: FoldSettings = FoldSettings()  # noqa: RUF009 (frozen, too)
     """Those of `serve`."""
@@ -76,7 +77,7 @@ class Result:
     report: dict[str, Any]
 
 
-def run(job: Job, told: Told, force: bool = False) -> Result:
+def run(job: Job, told: Progress, force: bool = False) -> Result:
     """Tune, export, judge; the bundle and a report are left in the work folder, nothing is published.
 
     Raises:
@@ -89,6 +90,7 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
     cut = round(len(events) * (1 - job.hold_out))
     if not 0 < cut < len(events):
         raise Fatal(f"{len(events)} events cannot be divided into some to learn from and some to judge by")
+    dev = round(cut * (1 - DEV))
     stock = load(str(job.model))
     heads = _stock_heads(stock, job.serving)
     serving = OnnxEncoder(job.serving, threads=torch.get_num_threads())
@@ -97,14 +99,11 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
         fold = prepare(items, serving, job.folding, head)
         silenced = CONTENT_ALONE | set(job.folding.modalities)
         alone = prepare(items, serving, msgspec.structs.replace(job.folding, without=silenced), head)
-    forgotten = {event.user for event in events[cut:] if isinstance(event, Forget)}
-    counted = _counter(told, "examples", 2 * cut)
+    found, begun = _collected(job, (alone, fold), dev, cut, serving, counter(told, "examples", 2 * cut))
     texts = {item.item: item.content() for item in items}
-    found = collect_all(fold, events[:cut], serving.encode, job.source.shown, forgotten, counted)
-    # The same events again, ranked by text alone: the gate's other fold.
-    collect_all(alone, events[:cut], serving.encode, progress=counted)
     examples = Examples(texts, found).encoded()
-    window = _window(job, texts, found, events, cut)
+    window = _window(job, texts, found, dev, cut)
+    topics = Taxonomy.read(job.taxonomy)
     stock_vectors = stock.embed(texts_of(window).texts, None, lambda done, of: told("stock vectors", done, of))
     # Whatever else is asked for, or of another model, has checkpoints of its own: they are gone on with.
     asked = repr((job.tuning, job.hold_out, job.held_items)).encode()
@@ -113,18 +112,14 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
     with _folder(job, f"{_name(job.tuning)}-{key}") as folder:
         (folder / FILE).write_bytes(examples)
         tuned = tune(stock, stock_vectors, window, job.tuning, folder / "checkpoints", told)
-        bundle = _export(tuned, job, window, heads, folder / "bundle", told)
+        chosen, tried = _chosen(job, tuned, window, begun, events[dev:cut], topics, heads.get(SENTIMENT), told)
+        bundle = _export(tuned.blended(chosen), window, topics, heads, folder / "bundle", told)
         clear_checkpoints(folder / "checkpoints")
-        (text_alone, alone_by_age), (blend, blend_by_age) = _judge(
-            job, (alone, fold), events[cut:], serving, bundle, window, told
+        (text_alone, alone_by_age), (blend, blend_by_age) = judged(
+            (alone, fold), events[cut:], serving, bundle, window, topics, job.tuning.seed, told
         )
-        cost = _cost(job.serving, bundle)
-        decision = decide(blend, cost, job.margins)
-        if tuned.model.share == 1:
-            nothing = "the stock model alone did best on items held out to choose: nothing was learnt that would hold"
-            decision = Decision(False, [nothing, *decision.reasons])
-        if force and not decision.promote:
-            decision = msgspec.structs.replace(decision, forced=True)
+        times = cost(job.serving, bundle)
+        decision = _decided(decide(blend, times, job.margins), chosen, tried, force)
         report = {
             "seconds": round(time.monotonic() - began, 1),
             "decision": msgspec.to_builtins(decision),
@@ -132,9 +127,9 @@ def run(job: Job, told: Told, force: bool = False) -> Result:
             "blend": msgspec.to_builtins(blend),
             "by_age": msgspec.to_builtins({"text_alone": alone_by_age, "blend": blend_by_age}),
             "parity": msgspec.to_builtins(bundle.manifest.parity),
-            "cost": round(cost, 3),
+            "cost": round(times, 3),
             "margins": msgspec.to_builtins(job.margins),
-            "training": _training(job, tuned, window, hashlib.sha256(examples).hexdigest()),
+            "training": _training(job, tuned, chosen, tried, window, hashlib.sha256(examples).hexdigest()),
         }
         (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
         return Result(bundle.described(report), decision, report)
@@ -155,22 +150,75 @@ def _folder(job: Job, name: str) -> Iterator[Path]:
         yield folder
 
 
-def _window(job: Job, texts: dict[str, str], examples: Sequence[Example], events: Sequence[Event], cut: int) -> Window:
-    names, seed, dev_from_ms = list(texts), job.tuning.seed, events[round(cut * (1 - DEV))].at_ms
-    dev, test = (held_out(names, job.held_items, seed, part) for part in ("dev", "test"))
-    own = len(training_part(examples, dev_from_ms, dev | test))
-    replayed = drawn(job.replay, own, job.replay_share, events[0].at_ms, dev | test, seed)
-    return Window(texts, examples, dev_from_ms, events[cut].at_ms, dev, test, replayed)
+def _collected(
+    job: Job, folds: tuple[Fold, Fold], dev: int, cut: int, serving: OnnxEncoder, counted: Callable[[], None]
+) -> tuple[list[Example], tuple[Fold, Fold]]:
+    """Return the examples in the first `cut` events, and copies of the folds as they were after `dev` of them.
+
+    The folds, by text alone and by everything, see the same events: the gate wants both.
+    """
+    alone, fold = begun = folds
+    events, found = job.source.events, list[Example]()
+    for start, stop in ((0, dev), (dev, cut)):
+        if start:
+            begun = copy.deepcopy(folds)
+        forgotten = {event.user for event in events[stop:] if isinstance(event, Forget)}
+        found += collect_all(fold, events[start:stop], serving.encode, job.source.shown, forgotten, counted)
+        collect_all(alone, events[start:stop], serving.encode, progress=counted)
+    return found, begun
 
 
-def _export(tuned: Tuned, job: Job, window: Window, heads: dict[str, Head], out: Path, told: Told) -> Bundle:
+def _window(job: Job, texts: dict[str, str], examples: Sequence[Example], dev: int, cut: int) -> Window:
+    first_ms, dev_from_ms, until_ms = (job.source.events[at].at_ms for at in (0, dev, cut))
+    dev_items, test_items = (held_out(list(texts), job.held_items, job.tuning.seed, part) for part in ("dev", "test"))
+    own = len(training_part(examples, dev_from_ms, dev_items | test_items))
+    replayed = drawn(job.replay, own, job.replay_share, first_ms, dev_items | test_items, job.tuning.seed)
+    return Window(texts, examples, dev_from_ms, until_ms, dev_items, test_items, replayed)
+
+
+def _chosen(
+    job: Job,
+    tuned: Tuned,
+    window: Window,
+    folds: tuple[Fold, Fold],
+    events: Sequence[Event],
+    topics: Sequence[TopicWords],
+    sentiment: Head | None,
+    told: Progress,
+) -> tuple[float, list[Tried]]:
+    """Return how much of the stock model stays, and what was tried for that on the dev `events`."""
+    if job.tuning.share is not None:
+        return job.tuning.share, []
+    trial = Trial.of(
+        folds, events, window.dev_from_ms, window.texts, window.dev_items, window.test_items, topics, sentiment,
+        job.tuning.seed,
+    )  # fmt: skip
+    tried = attempts(tuned.halves, trial, told)
+    return choose(tried, job.margins).share, tried
+
+
+def _decided(gate: Decision, share: float, tried: Sequence[Tried], force: bool) -> Decision:
+    """Return what the gate said, or no, where nothing was learnt that would be worth it."""
+    if any(one.share == share and not one.gains for one in tried):
+        nothing = f"text alone gained nothing on the dev events, even with a share of {share:g}: nothing was learnt"
+        gate = Decision(False, [nothing, *gate.reasons])
+    return msgspec.structs.replace(gate, forced=force and not gate.promote)
+
+
+def _export(
+    model: Blended,
+    window: Window,
+    topics: Sequence[TopicWords],
+    heads: dict[str, Head],
+    out: Path,
+    told: Progress,
+) -> Bundle:
     if out.exists():  # an earlier run's, of the same examples
         shutil.rmtree(out)
     told("export", 0, len(window.texts))
-    topics = [text for topic in Taxonomy.read(job.taxonomy) for text in topic.descriptions]
-    texts = [*window.texts.values(), *topics]
-    over = {name: carried_over(head, tuned.model.share) for name, head in heads.items()}
-    return export_model(tuned.model, out, texts, lambda done, of: told("export", done, of), over)
+    texts = [*window.texts.values(), *(text for topic in topics for text in topic.descriptions)]
+    over = {name: carried_over(head, model.share) for name, head in heads.items()}
+    return export_model(model, out, texts, lambda done, of: told("export", done, of), over)
 
 
 def _stock_heads(stock: Pretrained, serving: Bundle) -> dict[str, Head]:
@@ -194,51 +242,9 @@ def _stock_heads(stock: Pretrained, serving: Bundle) -> dict[str, Head]:
     return {name: Head.of(one.labels, one.weights[:, :dim] * before**0.5, one.bias) for name, one in heads.items()}
 
 
-def _judge(
-    job: Job,
-    folds: Sequence[Fold],
-    events: Sequence[Event],
-    serving: OnnxEncoder,
-    bundle: Bundle,
-    window: Window,
-    told: Told,
-) -> list[tuple[dict[str, Compared], dict[str, Compared]]]:
-    """Return, for each fold, what the gate compares: by slice, and by age of the item."""
-    candidate = OnnxEncoder(bundle, threads=torch.get_num_threads())
-    taxonomy = Taxonomy(Taxonomy.read(job.taxonomy), candidate)
-    texts = list(window.texts.values())
-    by_name = dict(zip(window.texts, candidate.encode(texts), strict=True))
-
-    sentiment = bundle.heads().get(SENTIMENT)
-
-    def adopt(fold: Fold) -> None:
-        content = fold.catalogue.embedded(by_name, candidate.dim)
-        words = list(fold.search_vectors)
-        vectors = dict(zip(words, candidate.encode(words), strict=True))
-        fold.adopt(candidate.version, taxonomy, content, vectors, sentiment)
-
-    found = []
-    for number, fold in enumerate(folds):
-        done = _counter(told, "gate", 2 * len(folds) * len(events), 2 * number * len(events))
-        before, after = compare(fold, events, serving, candidate, adopt, done)
-        seed = job.tuning.seed
-        found.append((compared(before, after, window.test_items, seed), by_age(before, after, seed)))
-    return found
-
-
-def _cost(serving: Bundle, candidate: Bundle) -> float:
-    """Return the candidate's CPU time over the serving model's, of embedding the same sentences; the best of rounds."""
-    encoders = [OnnxEncoder(bundle, "cpu", cache_size=0) for bundle in (serving, candidate)]
-    best = [float("inf")] * 2
-    for _ in range(5):
-        for at, encoder in enumerate(encoders):
-            began = time.process_time()
-            encoder.encode(PARITY)
-            best[at] = min(best[at], time.process_time() - began)
-    return best[1] / best[0]
-
-
-def _training(job: Job, tuned: Tuned, window: Window, digest: str) -> dict[str, Any]:
+def _training(
+    job: Job, tuned: Tuned, share: float, tried: Sequence[Tried], window: Window, digest: str
+) -> dict[str, Any]:
     return {
         "source": job.source.said,
         "refused": dict(job.source.refused),
@@ -257,8 +263,8 @@ def _training(job: Job, tuned: Tuned, window: Window, digest: str) -> dict[str, 
         "held_items": job.held_items,
         "trainable_share": round(tuned.trainable_share, 5),
         "losses": tuned.losses,
-        "share": tuned.model.share,
-        "tried": [asdict(one) for one in tuned.tried],
+        "share": share,
+        "tried": msgspec.to_builtins(tried),
         "threads": torch.get_num_threads(),
     }
 
@@ -268,21 +274,8 @@ def _name(tuning: Tuning) -> str:
     return f"last-{method.layers}" if method.kind == "last" else method.kind
 
 
-def _counter(told: Told, what: str, of: int, since: int = 0) -> Callable[[], None]:
-    """Return what counts one by one, and tells every hundredth."""
-    done = since
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        if done % 100 == 0 or done == of:
-            told(what, done, of)
-
-    return count
-
-
 @contextmanager
-def _step(told: Told, what: str, of: int) -> Iterator[None]:
+def _step(told: Progress, what: str, of: int) -> Iterator[None]:
     told(what, 0, of)
     yield
     told(what, of, of)

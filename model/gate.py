@@ -11,11 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model.encoding import Encoder
+from model.encoding import Encoder, Vectors
 from model.evaluate import Judged, interval, judge, measures
 from model.events import Event
 from model.features import NAMES
 from model.fold import Fold
+from model.heads import Head
+from model.taxonomy import Taxonomy
 
 CONTENT_ALONE = frozenset(NAMES) - {"content", "content_best"}
 """Features to silence, so that text alone ranks."""
@@ -77,6 +79,15 @@ def compare(
     after = copy.deepcopy(fold)
     adopt(after)
     return judge(before, events, serving, progress), judge(after, events, candidate, progress)
+
+
+def go_over(
+    fold: Fold, encoder: Encoder, items: Mapping[str, Vectors], taxonomy: Taxonomy, sentiment: Head | None
+) -> None:
+    """Let a fold go over to another encoder, whose vectors of the items, shape (dim,), are `items`, by item."""
+    words = list(fold.search_vectors)
+    content = fold.catalogue.embedded(items, encoder.dim)
+    fold.adopt(encoder.version, taxonomy, content, dict(zip(words, encoder.encode(words), strict=True)), sentiment)
 
 
 def slices(judged: Sequence[Judged], held_out: Collection[str]) -> dict[str, NDArray[np.bool_]]:

@@ -2,7 +2,7 @@
 
 The projection is trained on fixed vectors, which takes seconds; only then does the encoder move (linear probing, then
 fine-tuning: Kumar et al., "Fine-tuning can distort pretrained features", 2022). How much of the stock model stays is
-chosen on items that none of this has seen.
+chosen afterwards (`share`).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,14 +18,13 @@ from model.errors import Fatal
 from model.training.adaptation import Method, check
 from model.training.blend import Blended, Projected
 from model.training.examples import Example, refuse_leaks, training_part
-from model.training.judging import reciprocal_ranks
 from model.training.moving import embed, move
 from model.training.nextitem import Encoded, Indices, Objective, Texts
 from model.training.pretrained import PooledEncoder, Pretrained
+from model.training.share import Halves
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, and how many steps of how many."""
-SHARES = (0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
 LEAST = 100
 """Examples below which nothing can be learnt that would hold."""
 RIDGE = 5e-3
@@ -46,7 +45,7 @@ class Tuning:
     epochs: int = 10
     """Of the encoder: passes over all texts."""
     share: float | None = None
-    """Of the stock model in a cosine; None: chosen on items held out for that."""
+    """Of the stock model in a cosine; None: chosen by `share.attempts`."""
     seed: int = 0
 
 
@@ -58,11 +57,11 @@ class Window:
     """By item."""
     examples: Sequence[Example]
     dev_from_ms: int
-    """Examples since then choose between trained models..."""
+    """Events since then choose between trained models..."""
     until_ms: int
     """...and those since then are for the gate alone."""
     dev_items: frozenset[str]
-    """Held out to choose the share."""
+    """Held out to choose by."""
     test_items: frozenset[str]
     """Held out for the gate."""
     replayed: Sequence[Example] = ()
@@ -75,26 +74,22 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """One share that was tried: mean reciprocal ranks on dev examples."""
-
-    share: float
-    warm: float
-    """Of items that were trained on."""
-    held_out: float
-
-
-@dataclass(frozen=True)
 class Tuned:
     """What came of it."""
 
-    model: Blended
+    stock: Pretrained
+    trained: Projected
+    halves: Halves
+    """Of all texts of the window."""
     examples: int
     losses: list[float]
     """Of the projection, a mean for each tenth of the steps."""
-    tried: list[Chosen]
-    """The first is the stock model alone."""
     trainable_share: float
+
+    def blended(self, share: float) -> Blended:
+        """Return what is exported where so much of the stock model stays."""
+        own = {name: getattr(self.stock, name) for name in self.stock.__dataclass_fields__}
+        return Blended(**own, trained=self.trained, share=share)
 
 
 def tune(
@@ -106,7 +101,7 @@ def tune(
 
     Raises:
         Leak: held out is not held out.
-        Fatal: too little to learn from or to choose by.
+        Fatal: too little to learn from.
         PenchantError: the model has fewer layers than the method is to train.
     """
     check(stock.body, tuning.method)
@@ -119,11 +114,8 @@ def tune(
     training += window.replayed
     refuse_leaks(training, window.dev_from_ms, window.untrained)
     objective = Objective(Encoded.of(training, texts), texts, window.untrained, device)
-    judges, columns = _judges(window, texts)
     if len(objective) < LEAST:
         raise Fatal(f"{len(objective)} examples to learn from, at least {LEAST} are needed: a longer window")
-    if tuning.share is None and not len(judges[1]):
-        raise Fatal("no examples of items held out to choose the share: a longer window, more --held-items, or --share")
     trained = Projected(PooledEncoder(stock.body, stock.pooling), stock_vectors.shape[1]).to(device)
     losses = _fit_projection(trained, torch.from_numpy(stock_vectors).to(device), objective, tuning, told)
     trainable = sum(one.numel() for one in trained.change.parameters())
@@ -131,18 +123,24 @@ def tune(
         vectors = trained.project(torch.from_numpy(stock_vectors).to(device)).cpu().numpy()
     if tuning.method != Method("last", 0):
         trained, moved = move(
-            stock, trained, objective, texts, judges, columns, tuning.method, tuning.epochs, tuning.seed, work, told
-        )
+            stock,
+            trained,
+            objective,
+            texts,
+            *_judges(window, texts),
+            tuning.method,
+            tuning.epochs,
+            tuning.seed,
+            work,
+            told,
+        )  # fmt: skip
         vectors = embed(trained, stock, texts)
         trainable += moved
-    tried = _shares(stock_vectors, vectors, judges, columns, tuning)
     stock.body.cpu()
+    trained = trained.cpu().eval()
     whole = sum(one.numel() for one in trained.parameters())
-    model = Blended(
-        **{name: getattr(stock, name) for name in stock.__dataclass_fields__},
-        trained=trained.cpu().eval(), share=_choose(tried, tuning),
-    )  # fmt: skip
-    return Tuned(model, len(objective), losses, tried, trainable / whole)
+    halves = Halves(stock, trained, texts.texts, stock_vectors, vectors)
+    return Tuned(stock, trained, halves, len(objective), losses, trainable / whole)
 
 
 def texts_of(window: Window) -> Texts:
@@ -180,22 +178,3 @@ def _judges(window: Window, texts: Texts) -> tuple[tuple[Encoded, Encoded], Indi
     )
     columns = [number for name, number in texts.of_item.items() if name not in window.test_items]
     return (warm, unseen), np.array(columns, np.int64)
-
-
-def _shares(
-    stock: Vectors, trained: Vectors, judges: tuple[Encoded, Encoded], columns: Indices, tuning: Tuning
-) -> list[Chosen]:
-    """Return how well some shares of the stock model do on dev examples, the stock model alone first."""
-    tried = []
-    for share in (1.0, *(SHARES if tuning.share is None else (tuning.share,))):
-        vectors = np.hstack([share**0.5 * stock, (1 - share) ** 0.5 * trained]).astype(np.float32)
-        means = [reciprocal_ranks(vectors, part, columns) for part in judges]
-        tried.append(Chosen(share, *(round(float(each.mean()), 5) if len(each) else 0.0 for each in means)))
-    return tried
-
-
-def _choose(tried: Sequence[Chosen], tuning: Tuning) -> float:
-    """Return the share that is best on held-out items: for warm ones, counts say more than any text."""
-    if tuning.share is not None:
-        return tuning.share
-    return max(tried, key=lambda one: (one.held_out, one.warm)).share
