@@ -14,7 +14,8 @@ from model.content import signs as signs_of
 from model.encoding import Vectors
 from model.kernels import DECAY, ENGAGED_NORM
 from model.leaders import by_lot, strongest
-from model.pairs import FOLLOWED, LIKED_TOGETHER, TOGETHER, Columns, SparsePairs
+from model.pairs import FOLLOWED, LIKED_TOGETHER, TOGETHER
+from model.sparse_pairs import Columns, SparsePairs
 from model.tables import Tables
 
 Array = NDArray[np.float32]

@@ -13,7 +13,8 @@ from model.catalogue import WHOLE, Catalogue
 from model.content import grown
 from model.kernels import refresh
 from model.leaders import Leaders
-from model.pairs import Cells, DensePairs, Lots, Pairs, SparsePairs
+from model.pairs import Cells, DensePairs, Lots
+from model.sparse_pairs import SparsePairs
 
 Indices = NDArray[np.int64]
 RECENT = 5000
@@ -50,7 +51,7 @@ class Tables:
         self.window: deque[int] = deque()
         self._most_liked, self._most_recent = Leaders(LEADERS), Leaders(LEADERS)
         self._whole = whole
-        self.pairs: Pairs = DensePairs(capacity) if capacity <= whole else SparsePairs(capacity)
+        self.pairs: DensePairs | SparsePairs = DensePairs(capacity) if capacity <= whole else SparsePairs(capacity)
         self._opened = np.ones(capacity, np.bool_)
         """Rows that count; all of them but while a snapshot is being loaded."""
         self._since: Indices = np.full(capacity, -1, np.int64)

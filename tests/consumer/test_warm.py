@@ -8,7 +8,7 @@ SCRIPT = """
 import numba, numpy as np
 from consumer.embedding import Model
 from consumer.warm import compile_kernels
-from model import candidates, choosing, kernels, pairs
+from model import candidates, choosing, kernels, pairs, sparse_pairs
 from model.fold import FoldSettings
 from tests.consumer.test_serving import ENCODER, ITEMS, TAXONOMY
 from tests.model.test_fold import clicks, run
@@ -17,7 +17,7 @@ from model.events import Search
 
 def compiled():
     found = {}
-    for module in (candidates, choosing, kernels, pairs):
+    for module in (candidates, choosing, kernels, pairs, sparse_pairs):
         for name, value in vars(module).items():
             if isinstance(value, numba.core.registry.CPUDispatcher):
                 found[module.__name__ + "." + name] = len(value.signatures)
@@ -34,7 +34,7 @@ run(fold, ENCODER, [*clicks(100, 1), Search(id="t", user="u1", at_ms=400_000, te
 after = compiled()
 later = {name: (before[name], after[name]) for name in after if after[name] != before[name]}
 assert before["model.kernels.feature_matrix"] == 1
-assert before["model.pairs._move"] == 1
+assert before["model.sparse_pairs._move"] == 1
 print(later)
 """
 

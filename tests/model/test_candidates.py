@@ -11,6 +11,7 @@ import model.content
 import model.kernels
 import model.pairs
 import model.profile
+import model.sparse_pairs
 import model.tables
 from model.candidates import differing, least, strengthen
 from model.content import SIGN_WORDS, Content, signs, signs_by_word
@@ -299,7 +300,7 @@ def test_kernels_are_compiled_for_one_kind_of_arguments(many: list[Item], encode
     for kernel in (
         model.kernels.feature_matrix, model.kernels.refresh, model.choosing.softmax_step, model.choosing.place,
         model.choosing.top, model.choosing.strongest_parts, model.candidates.strengthen, model.candidates.read_rows,
-        model.candidates.differing, model.candidates.least, model.pairs._count_dense, model.pairs._count_sparse,
+        model.candidates.differing, model.candidates.least, model.pairs._count_dense, model.sparse_pairs._count_sparse,
     ):  # fmt: skip
         assert len(kernel.signatures) == 1, kernel
 
@@ -403,7 +404,7 @@ def test_items_are_paired_as_strongly_as_numpy_says(seed: int) -> None:
     expected = (decay / np.sqrt(engaged + 5)) @ (together + followed)[recent]
     expected += (decay[:7] / np.sqrt(likes + 5)) @ liked_together[liked]
     pairs, strength, touched = tables.pairs, np.zeros(64, np.float32), np.empty(64 * 17, np.int64)
-    assert isinstance(pairs, model.pairs.SparsePairs)
+    assert isinstance(pairs, model.sparse_pairs.SparsePairs)
     count = strengthen(
         pairs.start, pairs.length, pairs.columns, pairs.values, recent, tables.engaged, liked, tables.liked, strength,
         touched,

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import model.pairs
-from model.pairs import MAX_NEIGHBOURS, TABLES, Cells, DensePairs, SparsePairs
+import model.sparse_pairs
+from model.pairs import TABLES, Cells, DensePairs
+from model.sparse_pairs import MAX_NEIGHBOURS, SparsePairs
 from model.tables import Tables
 
 ITEMS = 30
@@ -49,7 +50,7 @@ def test_both_forms_count_the_same(seed: int) -> None:
 
 def test_a_row_that_is_full_loses_what_is_counted_least() -> None:
     """All items follow item 0, the first ten of them five times: those stay, whoever else comes."""
-    most = model.pairs.MAX_NEIGHBOURS
+    most = MAX_NEIGHBOURS
     n = most + 100
     pairs, opened, drawn = SparsePairs(n), np.ones(n, np.bool_), lots(n)
     before, none = np.zeros(1, np.int64), np.zeros(0, np.int64)
@@ -69,14 +70,14 @@ def test_a_row_that_is_full_loses_what_is_counted_least() -> None:
 
 
 def test_a_row_that_is_too_long_to_be_loaded_keeps_what_counts_most() -> None:
-    n = model.pairs.MAX_NEIGHBOURS + 500
+    n = MAX_NEIGHBOURS + 500
     dense = DensePairs(n)
     dense.together[7, :n] = 1
     dense.together[7, 100:200] = 2
     dense.sizes[7] = n
     row = SparsePairs.of(dense, n, lots(n)).matrix("together", n)[7]
     assert (row[100:200] == 2).all()
-    assert (row > 0).sum() == model.pairs.MAX_NEIGHBOURS * 3 // 4
+    assert (row > 0).sum() == MAX_NEIGHBOURS * 3 // 4
 
 
 def test_a_snapshot_tells_apart_more_items_than_two_bytes_can() -> None:
@@ -124,7 +125,7 @@ def test_a_restored_row_loses_the_same_neighbours_when_it_is_full() -> None:
 
 def test_rows_never_leave_the_arena_nor_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled code writes wherever it is told to: room has to be made before."""
-    monkeypatch.setattr(model.pairs, "_LEAST_ARENA", 16)
+    monkeypatch.setattr(model.sparse_pairs, "_LEAST_ARENA", 16)
     n, dice = 400, np.random.default_rng(0)
     pairs, opened = SparsePairs(n), np.ones(n, np.bool_)
     for _ in range(1500):
