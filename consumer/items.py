@@ -98,10 +98,11 @@ class Items:
 
     def adopt(self, model: Model, known: dict[str, tuple[Item, Vector]]) -> None:
         """Go over to another model, whose vectors `known` has."""
-        before = self._known
+        vectors = list(self._known.values())
         self._model, self._known = model, known
-        # One by one: to free a hundred thousand vectors at once would hold up the loop for 15 ms.
-        threading.Thread(target=_empty, args=(before,), daemon=True).start()
+        # One by one: to free a hundred thousand vectors at once would hold up the loop for 15 ms. From a list of their
+        # own: another thread may be about to copy what was known before.
+        threading.Thread(target=_empty, args=(vectors,), daemon=True).start()
 
     def close(self) -> None:
         """Leave the topic."""
@@ -130,6 +131,6 @@ class Items:
         self._changed[name] = self.changes
 
 
-def _empty(known: dict[str, tuple[Item, Vector]]) -> None:
-    while known:
-        known.popitem()
+def _empty(vectors: list[tuple[Item, Vector]]) -> None:
+    while vectors:
+        vectors.pop()

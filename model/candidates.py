@@ -119,19 +119,23 @@ def strengthen(
         row = recent[k]
         weight = DECAY[k] / np.sqrt(engaged[row] + np.float32(5))
         for at in range(start[row], start[row] + length[row]):
-            if strength[columns[at]] == 0:
-                touched[count] = columns[at]
-                count += 1
-            # A little, so that it is touched once, whatever table the cell is in.
-            strength[columns[at]] += weight * (values[TOGETHER, at] + values[FOLLOWED, at]) + np.float32(1e-30)
+            share = weight * (values[TOGETHER, at] + values[FOLLOWED, at])
+            count = _touch(strength, touched, count, columns[at], share)
     for k in range(len(liked)):
         row = liked[k]
         weight = DECAY[k] / np.sqrt(liked_counts[row] + np.float32(5))
         for at in range(start[row], start[row] + length[row]):
-            if strength[columns[at]] == 0:
-                touched[count] = columns[at]
-                count += 1
-            strength[columns[at]] += weight * values[LIKED_TOGETHER, at] + np.float32(1e-30)
+            count = _touch(strength, touched, count, columns[at], weight * values[LIKED_TOGETHER, at])
+    return count
+
+
+@njit(cache=True)
+def _touch(strength: Array, touched: Indices, count: int, item: int, share: np.float32) -> int:
+    """Add an item's share, and the item to those touched if it is not among them; return how many they are then."""
+    if strength[item] == 0:
+        touched[count] = item
+        count += 1
+    strength[item] += share + np.float32(1e-30)  # a little at least, so that it is touched once
     return count
 
 

@@ -1,5 +1,6 @@
 """Models beside the one that serves: fair to them, and harmless."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -202,9 +203,13 @@ def test_a_model_that_goes_live_knows_what_changed_while_it_got_ready() -> None:
         here, there = catalogue.index[name], fresh.index[name]
         assert catalogue.content.common[here] == pytest.approx(fresh.content.common[there], abs=1e-6)
     world.drop("late")
+    names = set(known)
+    before = world.items._known  # as another thread has it that is about to copy it
     world.serving.prepare(Model(ENCODER, TAXONOMY), nothing)
     world.serving.turn()
     assert "late" not in world.items.known()
+    time.sleep(0.2)  # the old vectors are freed meanwhile
+    assert before.keys() == names - {"late"}
 
 
 def test_vectors_that_are_no_numbers_are_not_taken_from_a_bundle() -> None:
