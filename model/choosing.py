@@ -63,11 +63,13 @@ def softmax_step(
     mean: Array,
     variance: Array,
     gradients: Array,
+    rare: Array,
     slopes: Array,
 ) -> tuple[np.float32, np.float32]:
     """Take one AdaGrad step in place; `odds` are exp(score - highest score), 0 where an item cannot be shown.
 
-    Features are normalised over the items that are `there` (1, else 0).
+    Features are normalised over the items that are `there` (1, else 0). A `rare` one (1, else 0) is so only where it is
+    not 0 everywhere: zeros would take its spread away, and its weight would tower when it speaks again.
 
     Returns the bias that goes with the new `slopes`, and the probability that `chosen` had.
     """
@@ -91,10 +93,11 @@ def softmax_step(
         gradient = (row[chosen] - expected / whole) / np.sqrt(variance[f] + np.float32(1e-6))
         gradients[f] += gradient * gradient
         weights[f] += rate * gradient / np.sqrt(gradients[f])
-        here = total / count
-        spread = max(square / count - here * here, np.float32(0))
-        mean[f] += pace * (here - mean[f])
-        variance[f] += pace * (spread + (here - mean[f]) ** 2 - variance[f])
+        if square > 0 or not rare[f]:
+            here = total / count
+            spread = max(square / count - here * here, np.float32(0))
+            mean[f] += pace * (here - mean[f])
+            variance[f] += pace * (spread + (here - mean[f]) ** 2 - variance[f])
         slopes[f] = weights[f] / np.sqrt(variance[f] + np.float32(1e-6))
         bias -= slopes[f] * mean[f]
     return bias, odds[chosen] / whole
@@ -109,6 +112,7 @@ def strongest_parts(
     recent: Indices,
     liked_items: Indices,
     contents: Indices,
+    latest: int,
     shifts: Array,
     together: Array,
     liked_together: Array,
@@ -121,9 +125,9 @@ def strongest_parts(
     """Fill, for each of m items, the `k` parts of largest size of its score: `sources` and `values`, shape (m, k).
 
     `family` says of each feature whose share it is: 0 of `recent`, 1 of `liked_items`, 2 of `contents` (split by each
-    event's share of the family's sum), 3 its own. A source numbers these in this order: events of the three families,
-    then features of family 3. Unfilled places hold 0. The past and its tables are `model.features.Past`'s; `items` are
-    columns.
+    event's share of the family's sum), 3 its own, 4 that of the `latest` search among `contents` (-1: none). A source
+    numbers these in this order: events of the three families, then features of family 3. Unfilled places hold 0. The
+    past and its tables are `model.features.Past`'s; `items` are columns.
     """
     sizes = (len(recent), len(liked_items), len(contents))
     count = sizes[0] + sizes[1] + sizes[2]
@@ -133,7 +137,7 @@ def strongest_parts(
             alone += 1
     parts = np.empty(count + alone, np.float32)
     totals = np.empty(3, np.float32)
-    whole = np.empty(3, np.float32)
+    whole = np.empty(5, np.float32)
     for j in range(len(items)):
         item = items[j]
         totals[:] = 0
@@ -165,6 +169,8 @@ def strongest_parts(
             for _ in range(sizes[g]):
                 parts[at] *= scale
                 at += 1
+        if latest >= 0:
+            parts[sizes[0] + sizes[1] + latest] += whole[4]
         for slot in range(min(sources.shape[1], len(parts))):
             best = 0
             for p in range(1, len(parts)):

@@ -24,6 +24,7 @@ class Explainer:
         self._features, self._ranker, self._reasons = features, ranker, reasons
         families = list(_FAMILIES.values())
         owners = [next((n for n, family in enumerate(families) if f in family), 3) for f in features.names]
+        owners[features.names.index("searched")] = 4
         self._family = np.array(owners, np.int64)
         self._alone = [name for name, owner in zip(features.names, owners, strict=True) if owner == 3]
 
@@ -37,8 +38,8 @@ class Explainer:
         values = np.zeros((len(items), self._reasons), np.float32)
         strongest_parts(
             view.x, self._ranker.slopes, self._family, items, own_past.recent, own_past.liked, own_past.contents,
-            own_past.shifts, own_past.together, own_past.liked_together, own_past.similarity, own_past.searched,
-            own_past.common, sources, values,
+            history.latest, own_past.shifts, own_past.together, own_past.liked_together, own_past.similarity,
+            own_past.searched, own_past.common, sources, values,
         )  # fmt: skip
         past, counts = history.past, (len(history.recent), len(history.liked), len(history.contents))
         names = [name for name, count in zip(_FAMILIES, counts, strict=True) for _ in range(count)]

@@ -18,7 +18,7 @@ from model.errors import Fatal
 from model.kernels import DECAY, feature_matrix
 from model.pairs import DensePairs
 from model.profile import HISTORY, Profile, Reference
-from model.ranker import SoftmaxRanker
+from model.ranker import Prior, SoftmaxRanker
 from model.tables import Tables
 
 Array = NDArray[np.float32]
@@ -42,10 +42,16 @@ NAMES = (
     "new_content_best",
     "new_tags",
     "new_together_cosine",
+    "searched",
 )
 """Followed by one feature for each further modality (image, audio, ...) that the catalogue is set up for."""
-CONTENT = ("content", "content_best", "new_content", "new_content_best")
+CONTENT = ("content", "content_best", "new_content", "new_content_best", "searched")
 """Features that read text: `--without content` silences them."""
+
+
+PRIORS = {"searched": Prior(weight=2.0, variance=0.01)}
+"""Who searches says what is wanted: the text counts from the first search on, and a new item that has it is found.
+Cosines to one text spread by some .1 over a catalogue."""
 
 
 class History(NamedTuple):
@@ -57,6 +63,8 @@ class History(NamedTuple):
     """Items liked."""
     contents: Indices
     """What was liked or searched: an item, or -1 - k for row k of `words`."""
+    latest: int
+    """Place in `contents` of the latest search, -1 if there is none."""
     words: Vectors
     """Vectors of what was searched, shape (searches, dim)."""
     affinity: Array
@@ -168,6 +176,7 @@ class Features:
             np.array([index[r.item or ""] for r in recent], np.int64),
             np.array([index[r.item or ""] for r in liked], np.int64),
             np.array(rows, np.int64),
+            rows.index(-1) if words else -1,
             np.stack(words) if words else np.zeros((0, catalogue.content.dim), np.float32),
             affinity,
             recent + liked + contents,
@@ -226,6 +235,7 @@ class Features:
             past.liked,
             tables.liked[history.liked],
             past.contents,
+            history.latest,
             past.shifts,
             past.together,
             past.liked_together,

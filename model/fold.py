@@ -31,7 +31,7 @@ from model.events import (
     liking,
 )
 from model.explain import Explainer
-from model.features import Features, History, View
+from model.features import NAMES, PRIORS, Features, History, View
 from model.heads import POSITIVE, Head
 from model.interests import topics
 from model.lists import best, diversify
@@ -45,7 +45,9 @@ from model.taxonomy import Taxonomy
 DAY_MS = 86_400_000
 COLD_USER = 5
 NEW_ITEM = 5
-FORMAT = 1
+FORMAT = 2
+LATER = {1: [NAMES.index("searched")]}
+"""By format of the state: features that it does not know."""
 MAX_SEARCHES = 50_000
 """Vectors of searched words that are kept; those of a user who comes back are embedded anew."""
 Array = NDArray[np.float32]
@@ -94,7 +96,9 @@ class Fold:
         self.catalogue = Catalogue(dim, settings.modalities, settings.whole)
         self.tables = Tables(self.catalogue.capacity, settings.whole)
         self.features = Features(self.catalogue, self.tables, settings.without, settings.length)
-        self.ranker = SoftmaxRanker(len(self.features.names))
+        names = self.features.names
+        priors = {names.index(name): prior for name, prior in PRIORS.items()}
+        self.ranker = SoftmaxRanker(len(names), priors=priors)
         self._explainer = Explainer(self.features, self.ranker, settings.reasons)
         self.profiles: dict[str, Profile] = {}
         self.stream_ms = 0
@@ -428,7 +432,7 @@ class Fold:
         _refuse_newer(record.format, FORMAT)
         self.stream_ms = record.stream_ms
         try:
-            self.ranker.load(record.steps, record.parameters)
+            self.ranker.load(record.steps, record.parameters, LATER.get(record.format, ()))
         except ValueError:
             raise Fatal(
                 f"the state is of other features than {', '.join(self.features.names)}: set modalities as they were, "

@@ -56,6 +56,12 @@ def _weigh_and_best(total: Array, best: Array, weight: np.float32, row: Array, s
 
 
 @njit(cache=True, fastmath=_FAST)
+def _weigh_less(out: Array, weight: np.float32, row: Array, shift: np.float32, common: Array) -> None:
+    for i in range(len(out)):
+        out[i] = weight * (row[i] - shift - common[i])
+
+
+@njit(cache=True, fastmath=_FAST)
 def _copy(out: Array, row: Array) -> None:
     for i in range(len(out)):
         out[i] = row[i]
@@ -77,6 +83,7 @@ def feature_matrix(
     liked: Indices,
     liked_counts: Array,
     contents: Indices,
+    latest: int,
     shifts: Array,
     together: Array,
     liked_together: Array,
@@ -90,12 +97,12 @@ def feature_matrix(
 
     `recent` and `liked` are rows of the tables of pairs (and of each modality) that belong to the user's past, newest
     first, with the counts of those items; `contents` rows of `similarity`, or -1 - k for row k of `searched`, and
-    `shifts` what each of them has in common with all items. Arrays over items may be longer than n; all are
-    C-contiguous.
+    `shifts` what each of them has in common with all items; `latest` is the place in `contents` of the latest search,
+    -1 if there is none. Arrays over items may be longer than n; all are C-contiguous.
     """
     n = x.shape[1]
     x[2:11] = 0
-    x[17:] = 0
+    x[17:] = 0  # the latest search and the modalities
     for k in range(len(recent)):
         count = recent_counts[k]
         row = together[recent[k], :n]
@@ -125,6 +132,8 @@ def feature_matrix(
         if k == 0:
             x[10] = -4  # less than any
         _weigh_and_best(x[9], x[10], DECAY[k] / whole, row, shifts[k])
+        if k == latest:
+            _weigh_less(x[17], DECAY[k], row, shifts[k], common[:n])
     if len(contents) > 0:
         # What is like everything is like nothing in particular.
         _weigh(x[9], np.float32(-1), common[:n])
@@ -134,7 +143,7 @@ def feature_matrix(
         for k in range(len(liked)):
             whole += DECAY[k]
         for k in range(len(liked)):
-            _weigh(x[17 + m], DECAY[k] / whole, modal[m, liked[k], :n])
+            _weigh(x[18 + m], DECAY[k] / whole, modal[m, liked[k], :n])
     new = alone[NEW, :n]
     _copy(x[0], alone[LOG_LIKED, :n])
     _copy(x[1], alone[LOG_RECENT, :n])

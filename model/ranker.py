@@ -3,6 +3,9 @@
 The choice model is McFadden's conditional logit (1974); the step is AdaGrad (Duchi et al. 2011).
 """
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,16 +14,28 @@ from model.choosing import softmax_step
 Array = NDArray[np.float32]
 
 
+class Prior(NamedTuple):
+    """How a feature begins that most events say nothing of: it is normalised by those alone that do."""
+
+    weight: float
+    variance: float
+
+
 class SoftmaxRanker:
     """Scores candidates by `weights @ (x - mean) / deviation` and learns which one was chosen."""
 
-    def __init__(self, size: int, rate: float = 0.3) -> None:
+    def __init__(self, size: int, rate: float = 0.3, priors: Mapping[int, Prior] | None = None) -> None:
+        """Features that `priors` say nothing of begin without weight, and with variance 1."""
         self.rate = np.float32(rate)
         self.weights: Array = np.zeros(size, np.float32)
         self.mean: Array = np.zeros(size, np.float32)
         self.variance: Array = np.ones(size, np.float32)
         self.gradients: Array = np.ones(size, np.float32)
+        self._rare: Array = np.zeros(size, np.float32)
         self.steps = 0
+        for feature, prior in (priors or {}).items():
+            self.weights[feature], self.variance[feature] = prior
+            self._rare[feature] = 1
         self._fold()
 
     def _fold(self) -> None:
@@ -48,6 +63,7 @@ class SoftmaxRanker:
             self.mean,
             self.variance,
             self.gradients,
+            self._rare,
             self.slopes,
         )
         self.bias = np.float32(bias)  # compiled code returns Python's float, for which others would be compiled anew
@@ -62,9 +78,14 @@ class SoftmaxRanker:
         """Return the number of steps and the parameters as little-endian float32."""
         return self.steps, np.stack([self.weights, self.mean, self.variance, self.gradients]).astype("<f4").tobytes()
 
-    def load(self, steps: int, parameters: bytes) -> None:
-        """Take over what `dump` gave; raises ValueError for another number of features."""
-        table = np.frombuffer(parameters, "<f4").reshape(4, len(self.weights)).astype(np.float32)
+    def load(self, steps: int, parameters: bytes, later: Sequence[int] = ()) -> None:
+        """Take over what `dump` gave; raises ValueError for another number of features.
+
+        Features that came `later` are not in it, and stay as they are.
+        """
+        known = np.delete(np.arange(len(self.weights)), later)
+        table = np.frombuffer(parameters, "<f4").reshape(4, len(known))
         self.steps = steps
-        self.weights, self.mean, self.variance, self.gradients = (row.copy() for row in table)
+        for own, row in zip((self.weights, self.mean, self.variance, self.gradients), table, strict=True):
+            own[known] = row
         self._fold()

@@ -18,7 +18,7 @@ def test_pasts_that_are_alike_and_unlike_do_not_blow_each_other_up() -> None:
     family, items, contents = np.array([2, 3]), np.zeros(1, np.int64), np.array([-1, -2])
     slopes = np.ones(2, np.float32)
     strongest_parts(
-        x, slopes, family, items, none, none, contents, np.zeros(2, np.float32), empty, empty, empty, searched,
+        x, slopes, family, items, none, none, contents, -1, np.zeros(2, np.float32), empty, empty, empty, searched,
         empty[0], sources, values,
     )  # fmt: skip
     assert sources[0, :2].tolist() == [0, 2]  # the event that is alike, then the feature
@@ -52,9 +52,9 @@ def test_a_step_is_that_of_adagrad_on_the_multinomial_logit(seed: int) -> None:
     learnt = weights + 0.3 * gradient / np.sqrt(squares)
     centre = mean + 0.1 * (shown.mean(axis=1) - mean)
     spread = variance + 0.1 * (shown.var(axis=1) + (shown.mean(axis=1) - centre) ** 2 - variance)
-    slopes = np.zeros(5, np.float32)
+    slopes, rare = np.zeros((2, 5), np.float32)
     bias, probability = softmax_step(
-        x, odds, there, 0, np.float32(0.3), np.float32(0.1), weights, mean, variance, gradients, slopes
+        x, odds, there, 0, np.float32(0.3), np.float32(0.1), weights, mean, variance, gradients, rare, slopes
     )
     assert np.isclose(probability, share[0], rtol=1e-4)
     for ours, theirs in ((weights, learnt), (gradients, squares), (mean, centre), (variance, spread)):

@@ -1,0 +1,127 @@
+"""A search counts at once, whatever was learnt of anything else, and as much as it then proves to be worth."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from model.errors import Fatal
+from model.evaluate import prepare
+from model.events import Click, Event, Item, Search
+from model.explain import sentence
+from model.features import PRIORS
+from model.fold import Fold, FoldSettings, _Delta
+from tests.model.conftest import WordEncoder
+from tests.model.test_fold import clicks, run
+
+FEATURE = "searched"
+
+
+def weight(fold: Fold) -> float:
+    return float(fold.ranker.weights[fold.features.names.index(FEATURE)])
+
+
+def slope(fold: Fold, **values: float) -> None:
+    """Set what a unit of a feature adds to a score."""
+    for name, value in values.items():
+        place = fold.features.names.index(name)
+        fold.ranker.weights[place] = value * np.sqrt(fold.ranker.variance[place])
+    fold.ranker._fold()
+
+
+def search(fold: Fold, encoder: WordEncoder, text: str, user: str = "searcher", number: int = 0) -> list[str]:
+    event = Search(id=f"q{user}{number}", user=user, at_ms=fold.stream_ms, text=text)
+    (outcome,) = run(fold, encoder, [event])
+    assert outcome.recommendation is not None
+    return [slot.item for slot in outcome.recommendation.items]
+
+
+def searches(meant: bool) -> list[Event]:
+    """Users search for what they then click on, or for anything."""
+    dice = np.random.default_rng(0)
+    events: list[Event] = []
+    for one in clicks(1200, users=120):
+        assert isinstance(one, Click)
+        said = one.item[1:] if meant else dice.integers(40)
+        events.append(Search(id=f"s{one.id}", user=one.user, at_ms=one.at_ms, text=f"part{said}"))
+        events.append(one)
+    return events
+
+
+def test_a_new_item_is_found_by_its_words_though_new_ones_are_disliked(
+    items: list[Item], encoder: WordEncoder, whole: int
+) -> None:
+    fold = prepare(items, encoder, FoldSettings(whole=whole))
+    run(fold, encoder, clicks(600))
+    slope(fold, new=-1.7, new_content=-6, content=0.5)  # as on MovieLens after a long run of choices, none of them new
+    fresh = Item(item="fresh", title="zeppelin harbour")
+    fold.put_item(fresh, encoder.encode([fresh.content()])[0])
+    assert search(fold, encoder, "zeppelin harbour")[0] == "fresh"
+    assert search(fold, encoder, "zeppelin", user="u1")[0] == "fresh"  # who has a history, too
+    slope(fold, searched=0)
+    assert "fresh" not in search(fold, encoder, "zeppelin harbour", user="another")  # by all the other features
+
+
+def test_it_is_the_latest_search_that_counts_and_fades(fold: Fold, encoder: WordEncoder) -> None:
+    def value(item: str) -> float:
+        view, _ = fold._look("u", fold.profiles["u"], fold.catalogue.index[item])
+        return float(view.x[fold.features.names.index(FEATURE), view.target])
+
+    run(
+        fold,
+        encoder,
+        [Search(id="s1", user="u", at_ms=1, text="part3"), Search(id="s2", user="u", at_ms=2, text="part8")],
+    )
+    at_once = value("i8")
+    assert at_once > 0.05 > value("i3")
+    run(fold, encoder, [Click(id="c1", user="u", at_ms=3, item="i0")])
+    assert value("i8") == pytest.approx(0.8 * at_once, rel=1e-5)
+    run(fold, encoder, [Click(id=f"d{n}", user="u", at_ms=4 + n, item=f"i{n + 10}") for n in range(9)])
+    assert value("i8") == 0  # ten likings later it is forgotten here
+
+
+def test_the_reason_is_the_search(fold: Fold, encoder: WordEncoder) -> None:
+    run(fold, encoder, clicks(200))
+    fresh = Item(item="fresh", title="zeppelin harbour")
+    fold.put_item(fresh, encoder.encode([fresh.content()])[0])
+    (outcome,) = run(fold, encoder, [Search(id="q", user="u1", at_ms=fold.stream_ms, text="zeppelin")])
+    assert outcome.recommendation is not None
+    best = outcome.recommendation.items[0]
+    assert best.item == "fresh"
+    assert (best.because[0].event, best.because[0].text) == ("q", "zeppelin")
+    assert 'its text is close to "zeppelin"' in sentence(best.because[0], {})
+    assert best.because[0].contribution + sum(r.contribution for r in best.because[1:]) + best.rest == pytest.approx(
+        best.score, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("meant", [True, False])
+def test_the_weight_is_learnt(fold: Fold, encoder: WordEncoder, meant: bool) -> None:
+    run(fold, encoder, searches(meant))
+    prior = PRIORS[FEATURE].weight
+    assert weight(fold) > 0.1 * prior if meant else weight(fold) < 0.05 * prior
+
+
+def test_silence_changes_nothing_of_it(fold: Fold, encoder: WordEncoder) -> None:
+    place = fold.features.names.index(FEATURE)
+    before = [fold.ranker.weights[place], fold.ranker.variance[place], fold.ranker.mean[place]]
+    run(fold, encoder, clicks(500))
+    assert fold.ranker.steps > 100
+    assert [fold.ranker.weights[place], fold.ranker.variance[place], fold.ranker.mean[place]] == before
+
+
+def test_a_state_from_before_it_goes_on(items: list[Item], encoder: WordEncoder) -> None:
+    settings = FoldSettings(modalities=("image",))
+    old = prepare(items, encoder, settings)
+    run(old, encoder, clicks(300))
+    record = msgspec.msgpack.decode(old.take_delta(), type=_Delta)
+    place = old.features.names.index(FEATURE)
+    table = np.delete(np.frombuffer(record.parameters, "<f4").reshape(4, -1), place, axis=1)
+    before = msgspec.structs.replace(record, format=1, parameters=table.tobytes())
+
+    fold = prepare(items, encoder, settings)
+    fold.load_delta(msgspec.msgpack.encode(before))
+    assert np.array_equal(fold.ranker.weights, old.ranker.weights)
+    assert weight(fold) == PRIORS[FEATURE].weight
+    assert np.array_equal(fold.ranker.slopes, old.ranker.slopes)
+    with pytest.raises(Fatal, match="of other features"):
+        fold.load_delta(msgspec.msgpack.encode(msgspec.structs.replace(before, format=2)))
