@@ -64,7 +64,7 @@ class _Helped:
 
     def __init__(self, encoder: Encoder, brought: Brought) -> None:
         self._encoder, self._brought = encoder, brought
-        self.dim, self.version = encoder.dim, encoder.version
+        self.dim, self.learnt, self.version = encoder.dim, encoder.learnt, encoder.version
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors, float32, shape (len(texts), dim)."""

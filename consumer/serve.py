@@ -52,7 +52,7 @@ def run(settings: Settings) -> int:
             compile_kernels(folding, model)
 
             def new_fold(model: Model) -> Fold:
-                return Fold(folding, model.encoder.dim, model.encoder.version, model.taxonomy, model.sentiment)
+                return Fold(folding, model.encoder, model.taxonomy, model.sentiment)
 
             loop = Loop(settings, model, new_fold, metrics, health, failed.note)
             del model  # once another one serves, nobody else must hold it

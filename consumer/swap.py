@@ -53,7 +53,7 @@ def prepare(model: Model, known: Known, changes: int, folds: Sequence[Fold], pro
     progress(len(wanted), len(wanted))
     items = {name: (item, found[texts[name]]) for name, (item, _) in known.items()}
     by_name = {name: vector for name, (_, vector) in items.items()}
-    contents = [(fold, fold.catalogue.embedded(by_name, model.encoder.dim)) for fold in folds]
+    contents = [(fold, fold.catalogue.embedded(by_name, model.encoder)) for fold in folds]
     return Prepared(model, items, {word: found[word] for word in words}, contents, changes)
 
 
@@ -87,7 +87,7 @@ def adopt(prepared: Prepared, folds: Sequence[Fold], changed: Changed) -> dict[s
         content = contents.get(id(fold))
         if content is None:  # a partition that came meanwhile
             by_name = {name: vector for name, (_, vector) in items.items()}
-            content = fold.catalogue.embedded(by_name, model.encoder.dim)
+            content = fold.catalogue.embedded(by_name, model.encoder)
         fold.adopt(model.version, model.taxonomy, content, prepared.words, model.sentiment)
         for name in changed:
             if name in items:

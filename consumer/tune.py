@@ -33,9 +33,6 @@ def tune(
         str, typer.Option(help="What is trained: last-0 (a projection alone), last-N layers, lora, full.")
     ] = "last-0",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over all texts, where the encoder itself moves.")] = 10,
-    share: Annotated[
-        float | None, typer.Option(min=0.05, max=0.95, help="Of the stock model in a cosine; else chosen.")
-    ] = None,
     hold_out: Annotated[float, typer.Option(min=0.05, max=0.9, help="The last events, for the gate alone.")] = 0.3,
     held_items: Annotated[float, typer.Option(min=0.01, max=0.4, help="Items never trained on, for the gate.")] = 0.1,
     margin: Annotated[float, typer.Option(min=0, max=1, help="Of NDCG@10 that may be lost at most.")] = 0.02,
@@ -98,7 +95,7 @@ def tune(
     url = registry or settings.registry
     found = None if url is None else Registry.open(url)
     older = [one for path in replay or () for one in read(path)]
-    tuning = Tuning(method=Method.parse(method), epochs=epochs, share=share, seed=seed)
+    tuning = Tuning(method=Method.parse(method), epochs=epochs, seed=seed)
     current = None if found is None else found.current()
     if bundle is None and found is not None and current is not None:
         serving = found.fetch(current.version, work / "serving")

@@ -1,6 +1,5 @@
 """`penchant tune`: examples from the fold, a trained encoder, its bundle, and the gate that may let it serve."""
 
-import copy
 import fcntl
 import hashlib
 import json
@@ -24,21 +23,20 @@ from export.encoder import OnnxEncoder
 from export.onnx import export_model
 from model.errors import Fatal
 from model.evaluate import prepare
-from model.events import Event, Forget
+from model.events import Forget
 from model.fold import Fold, FoldSettings
-from model.gate import CONTENT_ALONE, Decision, Margins, decide
+from model.gate import CONTENT_ALONE, Compared, Decision, Margins, decide
 from model.heads import SENTIMENT, Head
 from model.taxonomy import Taxonomy, TopicWords
-from model.training.blend import Blended, carried_over
 from model.training.examples import Example, Examples, collect_all, held_out, training_part
 from model.training.pretrained import Pretrained, load
 from model.training.replay import FILE, Kept, drawn
 from model.training.running import clear_checkpoints
-from model.training.share import Trial, Tried, attempts, choose
 from model.training.tuning import Progress, Tuned, Tuning, Window, texts_of, tune
+from model.training.twopart import HALF, TwoPart, carried_over
 
 DEV = 0.1
-"""Of the events to learn from: the last ones choose between trained models, and how much of the stock model stays."""
+"""Of the events to learn from: the last ones choose between epochs of an encoder that moves."""
 SAME = 1e-3
 """Vectors that differ by less are of the same weights."""
 
@@ -99,7 +97,7 @@ def run(job: Job, told: Progress, force: bool = False) -> Result:
         fold = prepare(items, serving, job.folding, head)
         silenced = CONTENT_ALONE | set(job.folding.modalities)
         alone = prepare(items, serving, msgspec.structs.replace(job.folding, without=silenced), head)
-    found, begun = _collected(job, (alone, fold), dev, cut, serving, counter(told, "examples", 2 * cut))
+    found = _collected(job, (alone, fold), cut, serving, counter(told, "examples", 2 * cut))
     texts = {item.item: item.content() for item in items}
     examples = Examples(texts, found).encoded()
     window = _window(job, texts, found, dev, cut)
@@ -112,14 +110,13 @@ def run(job: Job, told: Progress, force: bool = False) -> Result:
     with _folder(job, f"{_name(job.tuning)}-{key}") as folder:
         (folder / FILE).write_bytes(examples)
         tuned = tune(stock, stock_vectors, window, job.tuning, folder / "checkpoints", told)
-        chosen, tried = _chosen(job, tuned, window, begun, events[dev:cut], topics, heads.get(SENTIMENT), told)
-        bundle = _export(tuned.blended(chosen), window, topics, heads, folder / "bundle", told)
+        bundle = _export(tuned.model(), window, topics, heads, folder / "bundle", told)
         clear_checkpoints(folder / "checkpoints")
         (text_alone, alone_by_age), (blend, blend_by_age) = judged(
             (alone, fold), events[cut:], serving, bundle, window, topics, job.tuning.seed, told
         )
         times = cost(job.serving, bundle)
-        decision = _decided(decide(blend, times, job.margins), chosen, tried, force)
+        decision = _decided(decide(blend, times, job.margins), text_alone["all"], force)
         report = {
             "seconds": round(time.monotonic() - began, 1),
             "decision": msgspec.to_builtins(decision),
@@ -129,7 +126,7 @@ def run(job: Job, told: Progress, force: bool = False) -> Result:
             "parity": msgspec.to_builtins(bundle.manifest.parity),
             "cost": round(times, 3),
             "margins": msgspec.to_builtins(job.margins),
-            "training": _training(job, tuned, chosen, tried, window, hashlib.sha256(examples).hexdigest()),
+            "training": _training(job, tuned, window, hashlib.sha256(examples).hexdigest()),
         }
         (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
         return Result(bundle.described(report), decision, report)
@@ -151,21 +148,18 @@ def _folder(job: Job, name: str) -> Iterator[Path]:
 
 
 def _collected(
-    job: Job, folds: tuple[Fold, Fold], dev: int, cut: int, serving: OnnxEncoder, counted: Callable[[], None]
-) -> tuple[list[Example], tuple[Fold, Fold]]:
-    """Return the examples in the first `cut` events, and copies of the folds as they were after `dev` of them.
+    job: Job, folds: tuple[Fold, Fold], cut: int, serving: OnnxEncoder, counted: Callable[[], None]
+) -> list[Example]:
+    """Return the examples in the first `cut` events.
 
     The folds, by text alone and by everything, see the same events: the gate wants both.
     """
-    alone, fold = begun = folds
-    events, found = job.source.events, list[Example]()
-    for start, stop in ((0, dev), (dev, cut)):
-        if start:
-            begun = copy.deepcopy(folds)
-        forgotten = {event.user for event in events[stop:] if isinstance(event, Forget)}
-        found += collect_all(fold, events[start:stop], serving.encode, job.source.shown, forgotten, counted)
-        collect_all(alone, events[start:stop], serving.encode, progress=counted)
-    return found, begun
+    alone, fold = folds
+    events = job.source.events
+    forgotten = {event.user for event in events[cut:] if isinstance(event, Forget)}
+    found = collect_all(fold, events[:cut], serving.encode, job.source.shown, forgotten, counted)
+    collect_all(alone, events[:cut], serving.encode, progress=counted)
+    return found
 
 
 def _window(job: Job, texts: dict[str, str], examples: Sequence[Example], dev: int, cut: int) -> Window:
@@ -176,37 +170,16 @@ def _window(job: Job, texts: dict[str, str], examples: Sequence[Example], dev: i
     return Window(texts, examples, dev_from_ms, until_ms, dev_items, test_items, replayed)
 
 
-def _chosen(
-    job: Job,
-    tuned: Tuned,
-    window: Window,
-    folds: tuple[Fold, Fold],
-    events: Sequence[Event],
-    topics: Sequence[TopicWords],
-    sentiment: Head | None,
-    told: Progress,
-) -> tuple[float, list[Tried]]:
-    """Return how much of the stock model stays, and what was tried for that on the dev `events`."""
-    if job.tuning.share is not None:
-        return job.tuning.share, []
-    trial = Trial.of(
-        folds, events, window.dev_from_ms, window.texts, window.dev_items, window.test_items, topics, sentiment,
-        job.tuning.seed,
-    )  # fmt: skip
-    tried = attempts(tuned.halves, trial, told)
-    return choose(tried, job.margins).share, tried
-
-
-def _decided(gate: Decision, share: float, tried: Sequence[Tried], force: bool) -> Decision:
+def _decided(gate: Decision, text_alone: Compared, force: bool) -> Decision:
     """Return what the gate said, or no, where nothing was learnt that would be worth it."""
-    if any(one.share == share and not one.gains for one in tried):
-        nothing = f"text alone gained nothing on the dev events, even with a share of {share:g}: nothing was learnt"
+    if text_alone.difference <= 0:
+        nothing = f"text alone: NDCG@10 {text_alone.before:.4f} -> {text_alone.after:.4f}: nothing was learnt"
         gate = Decision(False, [nothing, *gate.reasons])
     return msgspec.structs.replace(gate, forced=force and not gate.promote)
 
 
 def _export(
-    model: Blended,
+    model: TwoPart,
     window: Window,
     topics: Sequence[TopicWords],
     heads: dict[str, Head],
@@ -217,7 +190,7 @@ def _export(
         shutil.rmtree(out)
     told("export", 0, len(window.texts))
     texts = [*window.texts.values(), *(text for topic in topics for text in topic.descriptions)]
-    over = {name: carried_over(head, model.share) for name, head in heads.items()}
+    over = {name: carried_over(head) for name, head in heads.items()}
     return export_model(model, out, texts, lambda done, of: told("export", done, of), over)
 
 
@@ -231,20 +204,17 @@ def _stock_heads(stock: Pretrained, serving: Bundle) -> dict[str, Head]:
     if not heads:
         return {}
     expected, dim = stock.embed(test.texts), int(stock.config.hidden_size)
-    tuning = serving.manifest.tuning
-    before = 1.0 if tuning is None else float(tuning["training"]["share"])
-    fits = serving.manifest.dim == dim * (1 if tuning is None else 2)
-    if not fits or np.abs(test.expected()[:, :dim] - before**0.5 * expected).max() > SAME:
+    length = HALF if serving.manifest.learnt else 1.0
+    fits = serving.manifest.dim - serving.manifest.learnt == dim
+    if not fits or np.abs(test.expected()[:, :dim] - length * expected).max() > SAME:
         raise Fatal(
             f"the model that serves has heads ({', '.join(heads)}) that read other vectors than {stock.source} gives: "
             "give --model the folder that it was made from"
         )
-    return {name: Head.of(one.labels, one.weights[:, :dim] * before**0.5, one.bias) for name, one in heads.items()}
+    return {name: Head.of(one.labels, one.weights[:, :dim] * length, one.bias) for name, one in heads.items()}
 
 
-def _training(
-    job: Job, tuned: Tuned, share: float, tried: Sequence[Tried], window: Window, digest: str
-) -> dict[str, Any]:
+def _training(job: Job, tuned: Tuned, window: Window, digest: str) -> dict[str, Any]:
     return {
         "source": job.source.said,
         "refused": dict(job.source.refused),
@@ -263,8 +233,6 @@ def _training(
         "held_items": job.held_items,
         "trainable_share": round(tuned.trainable_share, 5),
         "losses": tuned.losses,
-        "share": share,
-        "tried": msgspec.to_builtins(tried),
         "threads": torch.get_num_threads(),
     }
 

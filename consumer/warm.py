@@ -18,7 +18,7 @@ def compile_kernels(folding: FoldSettings, model: Model) -> None:
     events.append(Search(id="s", user="u1", at_ms=ITEMS, text="words"))
     for whole in (WHOLE, 0):
         settings = msgspec.structs.replace(folding, whole=whole)
-        fold = Fold(settings, model.encoder.dim, model.encoder.version, model.taxonomy)
+        fold = Fold(settings, model.encoder, model.taxonomy)
         for n in range(ITEMS):
             fold.put_item(Item(item=f"i{n}", title=f"item {n}", tags=["tag"]), vector)
         for event in (*events, *(msgspec.structs.replace(event, id=f"{event.id}'") for event in events)):

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -40,6 +40,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Prefix of the hash over every file's hash: equal contents, equal version."""
     created_at: str
     dim: int
+    learnt: int = 0
+    """Of `dim`, the last so many are a part of their own, as long as the rest: what was learnt from choices."""
     max_length: int
     """Tokens, special ones included."""
     pooling: Pooling
@@ -62,15 +64,10 @@ class _Figures(msgspec.Struct):
     after: float
 
 
-class _Training(msgspec.Struct):
-    share: Annotated[float, msgspec.Meta(gt=0, le=1)]
-
-
 class _Tuning(msgspec.Struct):
     """What is read of `Manifest.tuning`."""
 
     blend: dict[str, _Figures]
-    training: _Training
 
 
 class _FormatOnly(msgspec.Struct):
@@ -190,6 +187,8 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
             raise BadBundle(f"{where}: {name!r} is not the name of a file in the bundle; {ADVICE}")
     if content_version(manifest.sha256) != manifest.version:
         raise BadBundle(f"{where}: version {manifest.version!r} is not that of these files; {ADVICE}")
+    if not 0 <= manifest.learnt < max(manifest.dim, 1):
+        raise BadBundle(f"{where}: {manifest.learnt} of {manifest.dim} dimensions cannot be a part; {ADVICE}")
     if "fp32" not in manifest.forms:
         raise BadBundle(f"{where}: has no fp32 form; {ADVICE}")
     return manifest

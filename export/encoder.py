@@ -67,6 +67,11 @@ class OnnxEncoder:
         return self._dim
 
     @property
+    def learnt(self) -> int:
+        """Of `dim`, the last so many are what was learnt from choices; 0 where the bundle was not tuned."""
+        return self._bundle.manifest.learnt
+
+    @property
     def version(self) -> str:
         """The bundle's version."""
         return self._version

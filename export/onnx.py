@@ -65,6 +65,7 @@ def export_model(
             version="",
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             dim=int(expected.shape[1]),
+            learnt=model.learnt,
             max_length=max_length,
             pooling=model.pooling,
             forms={"fp32": _GRAPH},

@@ -54,7 +54,7 @@ class Candidates:
         free[hidden] = False
         found = [*self._tables.leaders(catalogue), self._paired(recent, liked, free)]
         if len(sought):
-            worded = free & catalogue.content.worded(len(catalogue))
+            worded = free & catalogue.content.text.worded(len(catalogue))
             found += [self._alike(query, worded, count) for query, count in zip(signs_of(sought), ALIKE, strict=False)]
         items = np.sort(np.concatenate(found))  # np.unique takes three times as long for some hundreds
         items = items[free[items] & (np.diff(items, prepend=-1) > 0)]

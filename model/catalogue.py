@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.content import Content, grown, relate
-from model.encoding import Vectors
+from model.encoding import Encoder, Vectors
 from model.errors import BadEvent
 from model.events import Item
 
@@ -22,15 +22,20 @@ Indices = NDArray[np.int64]
 class Catalogue:
     """Items by index, in the order of their first arrival; an index is never given to another item."""
 
-    def __init__(self, dim: int, modalities: Sequence[str] = (), whole: int = WHOLE, capacity: int = 256) -> None:
-        """Up to `whole` items (in fact, of `capacity`, which doubles) there are tables of all pairs."""
+    def __init__(
+        self, dim: int, modalities: Sequence[str] = (), whole: int = WHOLE, capacity: int = 256, learnt: int = 0
+    ) -> None:
+        """Up to `whole` items (in fact, of `capacity`, which doubles) there are tables of all pairs.
+
+        Of the `dim` of a vector the last `learnt` are a part of their own.
+        """
         self.ids: list[str] = []
         self.index: dict[str, int] = {}
         self.titles: list[str] = []
         self.lots: NDArray[np.uint32] = np.zeros(capacity, np.uint32)
         """Drawn by id: what is counted alike is put in this order, which does not depend on who came first."""
         self.capacity, self._whole = capacity, whole
-        self.content = Content(dim, capacity, whole)
+        self.content = Content.of(np.zeros((0, dim), np.float32), (), learnt, capacity, whole)
         """What the encoder says of them."""
         self.modalities = tuple(modalities)
         """Further vectors that items may bring (image, audio, ...); one feature each."""
@@ -124,18 +129,18 @@ class Catalogue:
         self.offsets[i] = 0 if item.available else -np.inf
         self.there[i] = item.available
 
-    def embedded(self, vectors: Mapping[str, Array], dim: int) -> Content:
-        """Return what another encoder says of the items that are there now: its vectors by item, each of shape (dim,).
+    def embedded(self, vectors: Mapping[str, Array], encoder: Encoder) -> Content:
+        """Return what another encoder says of the items that are there now: its `vectors` by item.
 
         May take its time in another thread: an index is never given to another item. What is put meanwhile is missing
         until it is put again, after `adopt`.
         """
         ids = list(self.ids)
         there = [i for i, name in enumerate(ids) if name in vectors]
-        rows: Vectors = np.zeros((len(ids), dim), np.float32)
+        rows: Vectors = np.zeros((len(ids), encoder.dim), np.float32)
         for i in there:
             rows[i] = vectors[ids[i]]
-        return Content.of(rows, there, self.capacity, self._whole)
+        return Content.of(rows, there, encoder.learnt, self.capacity, self._whole)
 
     def adopt(self, content: Content) -> None:
         """Let another encoder's content take the place of what is there."""

@@ -27,15 +27,13 @@ def grown(array: AnyArray, shape: tuple[int, ...]) -> AnyArray:
     return larger  # type: ignore[return-value]
 
 
-class Content:
-    """Vectors by the catalogue's indices, and cosines; another encoder's take the place of this as a whole.
+class Part:
+    """Vectors by the catalogue's indices, and cosines.
 
     All films are alike in being films: the cosine of two items less what each has in `common` with all of them is how
     alike they are beyond that. It is the product of their vectors less the mean vector of all items.
 
-    Up to a `limit` of items the cosines are in a table. Above it they are computed where they are wanted, and vectors
-    have `signs`: those of their products with fixed random directions, of which two vectors share the more, the smaller
-    the angle between them (Charikar 2002). They depend on nothing else, so they need not be learnt or kept.
+    Up to a `limit` of items the cosines are in a table; above it they are computed where they are wanted.
     """
 
     def __init__(self, dim: int, capacity: int, limit: int) -> None:
@@ -46,8 +44,6 @@ class Content:
         """Cosine of the content of two items; the diagonal is 0. Empty above the limit."""
         self._common: Array | None = None
         """Of all items, while no vector changed."""
-        self.signs: Signs = np.zeros((SIGN_WORDS, 0 if small else capacity), np.uint64)
-        """Word by word, shape (8, capacity): so compared fastest. Empty up to the limit."""
         self._squares: Array = np.zeros(capacity, np.float32)
         """Squared lengths of the vectors: 1, or 0 where there is none."""
         self._there: Array = np.zeros(capacity, np.float32)
@@ -57,21 +53,19 @@ class Content:
         """Sums of vectors, of their squared lengths, and of `there`."""
 
     @classmethod
-    def of(cls, vectors: Vectors, there: Collection[int], capacity: int, limit: int) -> "Content":
-        """Return the content of all items at once; `vectors`, shape (n, dim), are 0 but for those that are `there`."""
+    def of(cls, vectors: Vectors, there: Collection[int], capacity: int, limit: int) -> "Part":
+        """Return the part of all items at once; `vectors`, shape (n, dim), are 0 but for those that are `there`."""
         n = len(vectors)
-        content = cls(vectors.shape[1], capacity, limit)
-        content.vectors[:n] = vectors
-        content._squares[:n] = np.einsum("ij,ij->i", vectors, vectors)
-        content._there[list(there)] = 1
-        content._sum, content._count = vectors.sum(axis=0, dtype=np.float64), len(there)
-        content._squared = float(content._squares.sum(dtype=np.float64))
-        if content.dense:
-            np.matmul(vectors, vectors.T, out=content.similarity[:n, :n])
-            np.fill_diagonal(content.similarity, 0.0)
-        else:
-            content.signs[:, :n] = signs_by_word(vectors)
-        return content
+        part = cls(vectors.shape[1], capacity, limit)
+        part.vectors[:n] = vectors
+        part._squares[:n] = np.einsum("ij,ij->i", vectors, vectors)
+        part._there[list(there)] = 1
+        part._sum, part._count = vectors.sum(axis=0, dtype=np.float64), len(there)
+        part._squared = float(part._squares.sum(dtype=np.float64))
+        if part.dense:
+            np.matmul(vectors, vectors.T, out=part.similarity[:n, :n])
+            np.fill_diagonal(part.similarity, 0.0)
+        return part
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_common": None}  # what was asked of it is no part of what it is
@@ -88,18 +82,10 @@ class Content:
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` items."""
-        if capacity <= len(self._there):
-            return
-        was_dense, self._common = self.dense, None
+        self._common = None
         self.vectors = grown(self.vectors, (capacity, self.dim))
         self._squares, self._there = grown(self._squares, (capacity,)), grown(self._there, (capacity,))
-        if self.dense:
-            self.similarity = grown(self.similarity, (capacity, capacity))
-        elif was_dense:
-            self.similarity = np.zeros((0, 0), np.float32)
-            self.signs = signs_by_word(self.vectors)
-        else:
-            self.signs = grown(self.signs, (SIGN_WORDS, capacity))
+        self.similarity = grown(self.similarity, (capacity, capacity)) if self.dense else np.zeros((0, 0), np.float32)
 
     def put(self, i: int, n: int, vector: Array) -> None:
         """Set the vector of item `i` of `n`."""
@@ -121,8 +107,6 @@ class Content:
         self.vectors[i], self._squares[i], self._common = vector, square, None
         if self.dense:
             relate(self.similarity, self.vectors[:n], i)
-        else:
-            self.signs[:, i] = signs(vector)
 
     def worded(self, n: int) -> NDArray[np.bool_]:
         """Say of each of the first n items whether its vector says anything, that is, is not 0."""
@@ -168,6 +152,89 @@ class Content:
 
     def _half(self) -> np.float32:
         return np.float32((float(self._sum @ self._sum) - self._squared) / 2 / max(1, self._count) ** 2)
+
+
+class Content:
+    """What an encoder says of the items, in one part or two: what their texts say, and what it learnt that they say.
+
+    The parts of a vector stand side by side, the one that was learnt last. Each is made a vector of length 1, so that
+    `text` means the same in all models that began as one, whatever they learnt since.
+
+    Above the `limit` vectors of `text` have `signs`: those of their products with fixed random directions, of which two
+    vectors share the more, the smaller the angle between them (Charikar 2002). They depend on nothing else, so they
+    need not be learnt or kept.
+    """
+
+    def __init__(self, text: Part, learnt: Part | None) -> None:
+        self.text = text
+        self.learnt = learnt
+        """None where nothing was learnt."""
+        self.signs: Signs = signs_by_word(text.vectors[: 0 if text.dense else None])
+        """Word by word, shape (8, capacity): so compared fastest. Empty up to the limit."""
+
+    @classmethod
+    def of(cls, vectors: Vectors, there: Collection[int], learnt: int, capacity: int, limit: int) -> "Content":
+        """Return the content of all items at once; `vectors`, shape (n, dim), are 0 but for those that are `there`.
+
+        The last `learnt` of the dimensions are the part that was learnt.
+        """
+        parts = [Part.of(part, there, capacity, limit) for part in split(vectors, learnt)]
+        return cls(parts[0], parts[1] if learnt else None)
+
+    @property
+    def parts(self) -> list[Part]:
+        """One or two."""
+        return [self.text] if self.learnt is None else [self.text, self.learnt]
+
+    @property
+    def dim(self) -> int:
+        """Length of a whole vector."""
+        return sum(part.dim for part in self.parts)
+
+    def split(self, vectors: Vectors) -> list[Vectors]:
+        """Return the parts of whole vectors, shape (..., dim)."""
+        return split(vectors, 0 if self.learnt is None else self.learnt.dim)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for `capacity` items."""
+        if capacity <= len(self.text.vectors):
+            return
+        was_dense = self.text.dense
+        for part in self.parts:
+            part.grow(capacity)
+        if not self.text.dense:
+            self.signs = signs_by_word(self.text.vectors) if was_dense else grown(self.signs, (SIGN_WORDS, capacity))
+
+    def put(self, i: int, n: int, vector: Array) -> None:
+        """Set the vector of item `i` of `n`."""
+        for part, own in zip(self.parts, self.split(vector), strict=True):
+            part.put(i, n, own)
+        self._sign(i)
+
+    def drop(self, i: int, n: int) -> None:
+        """Forget the vector of item `i` of `n`."""
+        for part in self.parts:
+            part.drop(i, n)
+        self._sign(i)
+
+    def _sign(self, i: int) -> None:
+        if not self.text.dense:
+            self.signs[:, i] = signs(self.text.vectors[i])
+
+
+def split(vectors: Vectors, learnt: int) -> list[Vectors]:
+    """Return the parts of vectors, shape (..., dim): all of it, or two of length 1, the second of `learnt` dimensions.
+
+    >>> split(np.array([[3, 4, 0, 0, 2]], np.float32), 2)
+    [array([[0.6, 0.8, 0. ]], dtype=float32), array([[0., 1.]], dtype=float32)]
+    """
+    if not learnt:
+        return [vectors]
+    found = []
+    for part in (vectors[..., :-learnt], vectors[..., -learnt:]):
+        length = np.maximum(np.linalg.norm(part, axis=-1, keepdims=True), 1e-9)  # zeros: words that no encoder can read
+        found.append((part / length).astype(np.float32))
+    return found
 
 
 @cache

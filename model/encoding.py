@@ -19,8 +19,12 @@ class Encoder(Protocol):
         """Length of a vector."""
 
     @property
+    def learnt(self) -> int:
+        """Of `dim`, the last so many are a part of its own: what was learnt from choices (`penchant tune`)."""
+
+    @property
     def version(self) -> str:
         """Names the weights: two encoders with one version give the same vectors."""
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Return unit vectors, float32, shape (len(texts), dim)."""
+        """Return unit vectors, float32, shape (len(texts), dim); where there are two parts, both are of one length."""

@@ -54,7 +54,7 @@ class Judged(msgspec.Struct, frozen=True):
 
 def prepare(items: Sequence[Item], encoder: Encoder, settings: FoldSettings, sentiment: Head | None = None) -> Fold:
     """Return a fold that knows the items and nothing else."""
-    fold = Fold(settings, encoder.dim, encoder.version, Taxonomy(Taxonomy.read(), encoder), sentiment)
+    fold = Fold(settings, encoder, Taxonomy(Taxonomy.read(), encoder), sentiment)
     for item, vector in zip(items, encoder.encode([item.content() for item in items]), strict=True):
         fold.put_item(item, vector)
     return fold

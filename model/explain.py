@@ -33,17 +33,17 @@ class Explainer:
 
         `chosen` and the keys of `moved` are columns of the `view` that they were chosen from.
         """
-        own_past, items = view.past, np.array(chosen, np.int64)
+        past, items = view.past, np.array(chosen, np.int64)
         sources = np.zeros((len(items), self._reasons), np.int64)
         values = np.zeros((len(items), self._reasons), np.float32)
         strongest_parts(
-            view.x, self._ranker.slopes, self._family, items, own_past.recent, own_past.liked, own_past.contents,
-            history.latest, own_past.shifts, own_past.together, own_past.liked_together, own_past.similarity,
-            own_past.searched, own_past.common, sources, values,
+            view.x, self._ranker.slopes, self._family, items, past.recent, past.liked, past.contents, history.latest,
+            past.text.shifts, past.together, past.liked_together, past.text.similarity, past.text.searched,
+            past.text.common, sources, values,
         )  # fmt: skip
-        past, counts = history.past, (len(history.recent), len(history.liked), len(history.contents))
+        counts = (len(history.recent), len(history.liked), len(history.contents))
         names = [name for name, count in zip(_FAMILIES, counts, strict=True) for _ in range(count)]
-        ids, own = self._features.catalogue.ids, len(past)
+        ids, own = self._features.catalogue.ids, len(history.past)
         slots = []
         for column, score, where, parts in zip(
             chosen, view.scores[items].tolist(), sources.tolist(), values.tolist(), strict=True
@@ -53,7 +53,7 @@ class Explainer:
                 if not value:
                     break  # the strongest come first
                 if source < own:
-                    before = past[source]
+                    before = history.past[source]
                     reasons.append(Reason(value, names[source], before.event, before.item, before.text))
                 else:
                     reasons.append(Reason(value, self._alone[source - own]))
@@ -76,6 +76,7 @@ _SENTENCES = {
         "new": "it is new here",
         "new_content_best": "it is new, and its text is close to something you liked",
         "new_tags": "it is new, and of the kinds you like",
+        "learnt": "who likes texts like those you liked chooses such texts",
         "modality": "its {feature} is like that of what you liked",
     },
     "zh": {
@@ -90,6 +91,7 @@ _SENTENCES = {
         "new": "它是新上架的",
         "new_content_best": "它是新上架的，内容与你喜欢的相近",
         "new_tags": "它是新上架的，属于你喜欢的类型",
+        "learnt": "喜欢同类内容的人会选择这样的内容",
         "modality": "它的{feature}与你喜欢的相近",
     },
 }

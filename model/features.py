@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model.candidates import Candidates
 from model.catalogue import Catalogue
 from model.choosing import place
+from model.content import Part
 from model.encoding import Vectors
 from model.errors import Fatal
 from model.kernels import DECAY, feature_matrix
@@ -43,15 +44,20 @@ NAMES = (
     "new_tags",
     "new_together_cosine",
     "searched",
+    "learnt",
 )
 """Followed by one feature for each further modality (image, audio, ...) that the catalogue is set up for."""
-CONTENT = ("content", "content_best", "new_content", "new_content_best", "searched")
+CONTENT = ("content", "content_best", "new_content", "new_content_best", "searched", "learnt")
 """Features that read text: `--without content` silences them."""
 
 
-PRIORS = {"searched": Prior(weight=2.0, variance=0.01)}
-"""Who searches says what is wanted: the text counts from the first search on, and a new item that has it is found.
-Cosines to one text spread by some .1 over a catalogue."""
+PRIORS = {
+    # Who searches says what is wanted: the text counts from the first search on, and a new item that has it is found.
+    "searched": Prior(weight=2.0, variance=0.01),
+    # What was learnt has to prove itself, and slowly: by chance it fits one user's next choices, and costs others.
+    "learnt": Prior(weight=0.0, variance=0.004, squares=1e6),
+}
+"""The variances are those of cosines over a catalogue: to one text, and to the mean of ten."""
 
 
 class History(NamedTuple):
@@ -73,6 +79,21 @@ class History(NamedTuple):
     """The references behind `recent`, `liked` and `contents`, in this order."""
 
 
+class Likeness(NamedTuple):
+    """How like the candidates are to `contents`, in one part of the vectors."""
+
+    shifts: Array
+    """What each of `contents` has in common with all items; empty where there is no such part."""
+    similarity: Array
+    searched: Array
+    common: Array
+    """What each candidate has in common with all items."""
+
+
+_NOTHING = np.zeros((0, 0), np.float32)
+NOTHING_LEARNT = Likeness(_NOTHING.ravel(), _NOTHING, _NOTHING, _NOTHING.ravel())
+
+
 class Past(NamedTuple):
     """What a user's past says of the candidates: tables whose columns they are, and which of the rows are its."""
 
@@ -81,16 +102,12 @@ class Past(NamedTuple):
     liked: Indices
     """Rows of `liked_together` and of each of `modal`."""
     contents: Indices
-    """Rows of `similarity`, or -1 - k for row k of `searched`."""
-    shifts: Array
-    """What each of `contents` has in common with all items."""
+    """Rows of each `similarity`, or -1 - k for row k of `searched`."""
     together: Array
     liked_together: Array
     followed: Array
-    similarity: Array
-    searched: Array
-    common: Array
-    """What each candidate has in common with all items."""
+    text: Likeness
+    learnt: Likeness
     modal: Array
 
 
@@ -198,13 +215,11 @@ class Features:
             x, scores = self._score(history, ranker, past, slice(n))
             scores[gone] = -np.inf
             return View(None, x, scores, catalogue.there[:n], past, scores, target, True)
-        vectors = catalogue.content.vectors[history.contents]
-        vectors[history.contents < 0] = history.words
-        items = self._propose(history, vectors, gone) if among is None else among
+        items = self._propose(history, gone) if among is None else among
         proposed = target < 0 or bool((items == target).any())
         if not proposed:
             items = np.append(items, target)
-        past = self._part(history, vectors, items)
+        past = self._some(history, items)
         x, scores = self._score(history, ranker, past, items)
         shown = catalogue.offsets[:n].copy()
         shown[gone] = -np.inf
@@ -236,13 +251,14 @@ class Features:
             tables.liked[history.liked],
             past.contents,
             history.latest,
-            past.shifts,
+            past.text.shifts,
             past.together,
             past.liked_together,
             past.followed,
-            past.similarity,
-            past.searched,
-            past.common,
+            past.text.similarity,
+            past.text.searched,
+            past.text.common,
+            *past.learnt,
             past.modal,
         )
         if self._silent:
@@ -250,42 +266,65 @@ class Features:
         return x, scores
 
     def _whole(self, history: History) -> Past:
-        content, pairs = self.catalogue.content, self.tables.pairs
+        """Return a past over all items."""
+        pairs = self.tables.pairs
         assert isinstance(pairs, DensePairs)
+        likeness = [
+            Likeness(_shifts(part, history, words), part.similarity, part.cosines_to_all(words), part.common)
+            for part, words in self._parts(history)
+        ]
         return Past(
-            history.recent, history.liked, history.contents, self._shifts(history),
+            history.recent, history.liked, history.contents,
             pairs.together, pairs.liked_together, pairs.followed,
-            content.similarity, content.cosines_to_all(history.words), content.common, self.catalogue.modal,
+            likeness[0], likeness[-1] if len(likeness) > 1 else NOTHING_LEARNT, self.catalogue.modal,
         )  # fmt: skip
 
-    def _part(self, history: History, vectors: Vectors, items: Indices) -> Past:
-        """Return a past over some items; `vectors`, shape (contents, dim), are of what was liked or searched."""
-        content = self.catalogue.content
-        similarity, common = content.cosines(vectors, items)
-        similarity[history.contents[:, None] == items] = 0
+    def _some(self, history: History, items: Indices) -> Past:
+        """Return a past over some items."""
+        likeness = []
+        for part, words in self._parts(history):
+            similarity, common = part.cosines(_vectors(part, history, words), items)
+            similarity[history.contents[:, None] == items] = 0
+            likeness.append(Likeness(_shifts(part, history, words), similarity, similarity[:0], common))
         return Past(
-            np.arange(len(history.recent)), np.arange(len(history.liked)), np.arange(len(vectors)),
-            self._shifts(history), *self._candidates.rows(history.recent, history.liked, items),
-            similarity, similarity[:0], common, self.catalogue.modal_cosines(history.liked, items),
+            np.arange(len(history.recent)), np.arange(len(history.liked)), np.arange(len(history.contents)),
+            *self._candidates.rows(history.recent, history.liked, items),
+            likeness[0], likeness[-1] if len(likeness) > 1 else NOTHING_LEARNT,
+            self.catalogue.modal_cosines(history.liked, items),
         )  # fmt: skip
 
-    def _shifts(self, history: History) -> Array:
-        """Return what each of `contents` has in common with all items."""
-        content, searched = self.catalogue.content, history.contents < 0
-        if not len(history.words):
-            return content.common_of(history.contents)
-        shifts = np.empty(len(searched), np.float32)
-        shifts[~searched] = content.common_of(history.contents[~searched])
-        shifts[searched] = content.common_with(history.words)
-        return shifts
+    def _parts(self, history: History) -> list[tuple[Part, Vectors]]:
+        """Return the content's parts, each with its part of the vectors of what was searched."""
+        content = self.catalogue.content
+        return list(zip(content.parts, content.split(history.words), strict=True))
 
-    def _propose(self, history: History, vectors: Vectors, gone: Indices) -> Indices:
-        """Return the candidates, ascending; `vectors`, shape (contents, dim), are of what was liked or searched."""
+    def _propose(self, history: History, gone: Indices) -> Indices:
+        """Return the candidates, ascending."""
+        text, words = self._parts(history)[0]
+        vectors = _vectors(text, history, words)
         sought = vectors[:0]
         if vectors.any():
             sought = vectors[:2].copy()
             # By the feature `content`, a product with the mean of what was liked and searched; and by the latest of it.
-            mean, weights = self.catalogue.content.mean, DECAY[: len(vectors)]
+            mean, weights = text.mean, DECAY[: len(vectors)]
             sought[-1] = vectors[0] - mean
             sought[0] = weights @ vectors / weights.sum() - mean
         return self._candidates.propose(history.recent, history.liked, sought, gone)
+
+
+def _vectors(part: Part, history: History, words: Vectors) -> Vectors:
+    """Return the vectors of what was liked or searched, shape (contents, dim)."""
+    vectors: Vectors = part.vectors[history.contents]
+    vectors[history.contents < 0] = words
+    return vectors
+
+
+def _shifts(part: Part, history: History, words: Vectors) -> Array:
+    """Return what each of `contents` has in common with all items."""
+    searched = history.contents < 0
+    if not len(words):
+        return part.common_of(history.contents)
+    shifts = np.empty(len(searched), np.float32)
+    shifts[~searched] = part.common_of(history.contents[~searched])
+    shifts[searched] = part.common_with(words)
+    return shifts

@@ -16,6 +16,7 @@ from model import profile as profiles
 from model.catalogue import WHOLE, Catalogue
 from model.choosing import place
 from model.content import Content
+from model.encoding import Encoder
 from model.errors import Fatal
 from model.events import (
     Dismiss,
@@ -46,7 +47,7 @@ DAY_MS = 86_400_000
 COLD_USER = 5
 NEW_ITEM = 5
 FORMAT = 2
-LATER = {1: [NAMES.index("searched")]}
+LATER = {1: [NAMES.index("searched"), NAMES.index("learnt")]}
 """By format of the state: features that it does not know."""
 MAX_SEARCHES = 50_000
 """Vectors of searched words that are kept; those of a user who comes back are embedded anew."""
@@ -90,10 +91,11 @@ class Fold:
     """State of one partition and the step that takes it from event to event."""
 
     def __init__(
-        self, settings: FoldSettings, dim: int, version: str, taxonomy: Taxonomy, sentiment: Head | None = None
+        self, settings: FoldSettings, encoder: Encoder, taxonomy: Taxonomy, sentiment: Head | None = None
     ) -> None:
-        self.settings, self.version, self.taxonomy, self.sentiment = settings, version, taxonomy, sentiment
-        self.catalogue = Catalogue(dim, settings.modalities, settings.whole)
+        """A fold that knows nothing; of the `encoder` it keeps what its vectors are like."""
+        self.settings, self.version, self.taxonomy, self.sentiment = settings, encoder.version, taxonomy, sentiment
+        self.catalogue = Catalogue(encoder.dim, settings.modalities, settings.whole, learnt=encoder.learnt)
         self.tables = Tables(self.catalogue.capacity, settings.whole)
         self.features = Features(self.catalogue, self.tables, settings.without, settings.length)
         names = self.features.names
@@ -386,7 +388,7 @@ class Fold:
         )
         moved: dict[int, str] = {}
         if settings.mmr and order:
-            vectors = catalogue.content.vectors[[view.position(column) for column in order]]
+            vectors = catalogue.content.text.vectors[[view.position(column) for column in order]]
             chosen = diversify(order, view.scores[order], vectors, settings.length, settings.mmr)
             moved = {item: "diversity" for item, before in zip(chosen, order, strict=False) if item != before}
         if not chosen:

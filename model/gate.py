@@ -19,7 +19,7 @@ from model.fold import Fold
 from model.heads import Head
 from model.taxonomy import Taxonomy
 
-CONTENT_ALONE = frozenset(NAMES) - {"content", "content_best"}
+CONTENT_ALONE = frozenset(NAMES) - {"content", "content_best", "searched", "learnt"}
 """Features to silence, so that text alone ranks."""
 AGES = {"0": (0, 0), "1-4": (1, 4), "5-19": (5, 19), "20-99": (20, 99), "100+": (100, 2**62)}
 """Engagements of the item so far, the first and the last of each bin."""
@@ -86,7 +86,7 @@ def go_over(
 ) -> None:
     """Let a fold go over to another encoder, whose vectors of the items, shape (dim,), are `items`, by item."""
     words = list(fold.search_vectors)
-    content = fold.catalogue.embedded(items, encoder.dim)
+    content = fold.catalogue.embedded(items, encoder)
     fold.adopt(encoder.version, taxonomy, content, dict(zip(words, encoder.encode(words), strict=True)), sentiment)
 
 

@@ -28,10 +28,11 @@ def topics(
     """
     index = catalogue.index
     references = [r for r in liked if r.text is not None or r.item in index]
-    vectors: Vectors = catalogue.content.vectors[[index.get(r.item or "", 0) for r in references]]
+    content = catalogue.content
+    vectors: Vectors = content.text.vectors[[index.get(r.item or "", 0) for r in references]]
     for row, reference in zip(vectors, references, strict=True):
         if reference.text is not None:
-            row[:] = search_vectors[reference.text]
+            row[:] = content.split(search_vectors[reference.text])[0]
     events = [r.event for r in references]
     weights = np.array([r.weight for r in references], np.float32) * np.float32(FADE) ** np.arange(len(references))
     parts = taxonomy.share(vectors) * (weights / weights.sum())[:, None]

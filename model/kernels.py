@@ -58,7 +58,7 @@ def _weigh_and_best(total: Array, best: Array, weight: np.float32, row: Array, s
 @njit(cache=True, fastmath=_FAST)
 def _weigh_less(out: Array, weight: np.float32, row: Array, shift: np.float32, common: Array) -> None:
     for i in range(len(out)):
-        out[i] = weight * (row[i] - shift - common[i])
+        out[i] += weight * (row[i] - shift - common[i])
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -91,6 +91,10 @@ def feature_matrix(
     similarity: Array,
     searched: Array,
     common: Array,
+    learnt_shifts: Array,
+    learnt_similarity: Array,
+    learnt_searched: Array,
+    learnt_common: Array,
     modal: Array,
 ) -> None:
     """Fill `x`, shape (features, n), rows as in `model.features`, and `scores` = `slopes @ x + bias + offsets`.
@@ -98,11 +102,12 @@ def feature_matrix(
     `recent` and `liked` are rows of the tables of pairs (and of each modality) that belong to the user's past, newest
     first, with the counts of those items; `contents` rows of `similarity`, or -1 - k for row k of `searched`, and
     `shifts` what each of them has in common with all items; `latest` is the place in `contents` of the latest search,
-    -1 if there is none. Arrays over items may be longer than n; all are C-contiguous.
+    -1 if there is none. What is `learnt_` is the same of the part that was learnt, empty where nothing was. Arrays over
+    items may be longer than n; all are C-contiguous.
     """
     n = x.shape[1]
     x[2:11] = 0
-    x[17:] = 0  # the latest search and the modalities
+    x[17:] = 0  # the latest search, what was learnt, the modalities
     for k in range(len(recent)):
         count = recent_counts[k]
         row = together[recent[k], :n]
@@ -138,12 +143,15 @@ def feature_matrix(
         # What is like everything is like nothing in particular.
         _weigh(x[9], np.float32(-1), common[:n])
         _weigh(x[10], np.float32(-1), common[:n])
+    for k in range(len(learnt_shifts)):
+        row = learnt_similarity[contents[k], :n] if contents[k] >= 0 else learnt_searched[-1 - contents[k], :n]
+        _weigh_less(x[18], DECAY[k] / whole, row, learnt_shifts[k], learnt_common[:n])
     for m in range(modal.shape[0]):
         whole = np.float32(0)
         for k in range(len(liked)):
             whole += DECAY[k]
         for k in range(len(liked)):
-            _weigh(x[18 + m], DECAY[k] / whole, modal[m, liked[k], :n])
+            _weigh(x[19 + m], DECAY[k] / whole, modal[m, liked[k], :n])
     new = alone[NEW, :n]
     _copy(x[0], alone[LOG_LIKED, :n])
     _copy(x[1], alone[LOG_RECENT, :n])

@@ -19,6 +19,8 @@ class Prior(NamedTuple):
 
     weight: float
     variance: float
+    squares: float = 1.0
+    """Sum of squared gradients, as if learnt from already: the greater, the slower the weight moves."""
 
 
 class SoftmaxRanker:
@@ -34,7 +36,7 @@ class SoftmaxRanker:
         self._rare: Array = np.zeros(size, np.float32)
         self.steps = 0
         for feature, prior in (priors or {}).items():
-            self.weights[feature], self.variance[feature] = prior
+            self.weights[feature], self.variance[feature], self.gradients[feature] = prior
             self._rare[feature] = 1
         self._fold()
 

@@ -41,6 +41,7 @@ class _Constant:
     """Gives every text one vector: for the topics that a fold must have, and that nobody here asks about."""
 
     version = "none"
+    learnt = 0
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -123,7 +124,7 @@ class PenchantRanker(reco.base.Ranker):
             without=frozenset(self.without or ()),
         )
         taxonomy = Taxonomy([TopicWords("all", ["all"])], _Constant(self._dim))
-        return Fold(settings, self._dim, "river" if self.encoder is None else self.encoder.version, taxonomy)
+        return Fold(settings, self.encoder or _Constant(self._dim), taxonomy)
 
     @property
     def is_contextual(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from model.content import split
 from model.encoding import Encoder, Vectors
 from model.errors import Fatal
 
@@ -25,9 +26,10 @@ class Taxonomy:
     def __init__(self, topics: Sequence[TopicWords], encoder: Encoder, temperature: float = 0.1) -> None:
         self.names = [topic.topic for topic in topics]
         self.temperature = np.float32(temperature)
-        self.vectors: Vectors = np.zeros((len(topics), encoder.dim), np.float32)
+        self.vectors: Vectors = np.zeros((len(topics), encoder.dim - encoder.learnt), np.float32)
+        """What the descriptions say: not what was learnt of texts that were chosen."""
         for row, topic in enumerate(topics):
-            vector = encoder.encode(topic.descriptions).mean(axis=0)
+            vector = split(encoder.encode(topic.descriptions), encoder.learnt)[0].mean(axis=0)
             self.vectors[row] = vector / np.linalg.norm(vector)
 
     @staticmethod

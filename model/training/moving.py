@@ -15,11 +15,11 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from model.encoding import Vectors
 from model.training.adaptation import Method, adapt, merged
-from model.training.blend import Projected
 from model.training.judging import reciprocal_ranks
 from model.training.nextitem import Encoded, Indices, Objective, Texts
 from model.training.pretrained import PooledEncoder, Pretrained
 from model.training.running import arguments, best_precision, whole_checkpoint
+from model.training.twopart import Projected
 
 TEXTS = 256
 """Texts encoded anew at a step."""

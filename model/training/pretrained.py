@@ -65,6 +65,11 @@ class Pretrained:
     """Tokens, special ones included."""
 
     @property
+    def learnt(self) -> int:
+        """Of a vector, the last so many dimensions are a part of their own, which was learnt from choices."""
+        return 0
+
+    @property
     def takes_types(self) -> bool:
         """Whether it reads token types; a single text's are all 0."""
         return self.config.model_type in {"bert", "electra"}

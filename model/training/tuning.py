@@ -1,8 +1,8 @@
-"""Fine-tuning for recommendation: a projection first, then as much of the encoder as asked for, then the blend.
+"""Fine-tuning for recommendation: a projection first, then as much of the encoder as asked for.
 
 The projection is trained on fixed vectors, which takes seconds; only then does the encoder move (linear probing, then
-fine-tuning: Kumar et al., "Fine-tuning can distort pretrained features", 2022). How much of the stock model stays is
-chosen afterwards (`share`).
+fine-tuning: Kumar et al., "Fine-tuning can distort pretrained features", 2022). The stock model's vector
+stays beside it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,11 @@ import torch
 from model.encoding import Vectors
 from model.errors import Fatal
 from model.training.adaptation import Method, check
-from model.training.blend import Blended, Projected
 from model.training.examples import Example, refuse_leaks, training_part
-from model.training.moving import embed, move
+from model.training.moving import move
 from model.training.nextitem import Encoded, Indices, Objective, Texts
 from model.training.pretrained import PooledEncoder, Pretrained
-from model.training.share import Halves
+from model.training.twopart import Projected, TwoPart
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, and how many steps of how many."""
@@ -44,8 +43,6 @@ class Tuning:
     """Of the projection."""
     epochs: int = 10
     """Of the encoder: passes over all texts."""
-    share: float | None = None
-    """Of the stock model in a cosine; None: chosen by `share.attempts`."""
     seed: int = 0
 
 
@@ -79,17 +76,15 @@ class Tuned:
 
     stock: Pretrained
     trained: Projected
-    halves: Halves
-    """Of all texts of the window."""
     examples: int
     losses: list[float]
     """Of the projection, a mean for each tenth of the steps."""
     trainable_share: float
 
-    def blended(self, share: float) -> Blended:
-        """Return what is exported where so much of the stock model stays."""
+    def model(self) -> TwoPart:
+        """Return what is exported."""
         own = {name: getattr(self.stock, name) for name in self.stock.__dataclass_fields__}
-        return Blended(**own, trained=self.trained, share=share)
+        return TwoPart(**own, trained=self.trained)
 
 
 def tune(
@@ -119,8 +114,6 @@ def tune(
     trained = Projected(PooledEncoder(stock.body, stock.pooling), stock_vectors.shape[1]).to(device)
     losses = _fit_projection(trained, torch.from_numpy(stock_vectors).to(device), objective, tuning, told)
     trainable = sum(one.numel() for one in trained.change.parameters())
-    with torch.no_grad():
-        vectors = trained.project(torch.from_numpy(stock_vectors).to(device)).cpu().numpy()
     if tuning.method != Method("last", 0):
         trained, moved = move(
             stock,
@@ -134,13 +127,11 @@ def tune(
             work,
             told,
         )  # fmt: skip
-        vectors = embed(trained, stock, texts)
         trainable += moved
     stock.body.cpu()
     trained = trained.cpu().eval()
     whole = sum(one.numel() for one in trained.parameters())
-    halves = Halves(stock, trained, texts.texts, stock_vectors, vectors)
-    return Tuned(stock, trained, halves, len(objective), losses, trainable / whole)
+    return Tuned(stock, trained, len(objective), losses, trainable / whole)
 
 
 def texts_of(window: Window) -> Texts:

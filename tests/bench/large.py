@@ -76,7 +76,7 @@ def bench(films: Sequence[Item], events: Sequence[Event], encoder: OnnxEncoder, 
     taxonomy = Taxonomy(Taxonomy.read(), encoder)
 
     def new_fold() -> Fold:
-        fold = Fold(FoldSettings(), encoder.dim, encoder.version, taxonomy)
+        fold = Fold(FoldSettings(), encoder, taxonomy)
         for item, vector in zip(items, vectors, strict=True):
             fold.put_item(item, vector)
         return fold

@@ -86,7 +86,7 @@ def bench(events: Sequence[Event], encoder: OnnxEncoder, count: int, rounds: int
 
 def _ours(settings: Settings, encoder: OnnxEncoder, count: int) -> tuple[float, list[float]]:
     def new_fold(model: Model) -> Fold:
-        return NoModel(FoldSettings(), model.encoder.dim, model.encoder.version, model.taxonomy)
+        return NoModel(FoldSettings(), model.encoder, model.taxonomy)
 
     model = Model(encoder, Taxonomy(Taxonomy.read(None), encoder))
     loop = Loop(settings, model, new_fold, Metrics(), Health())

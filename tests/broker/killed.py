@@ -55,7 +55,7 @@ def make_with(settings: Settings, encoder: WordEncoder) -> Loop:
     """Return a loop that serves with this encoder."""
 
     def new_fold(model: Model) -> Fold:
-        return Fold(FoldSettings(), model.encoder.dim, model.encoder.version, model.taxonomy)
+        return Fold(FoldSettings(), model.encoder, model.taxonomy)
 
     return Loop(settings, Model(encoder, TAXONOMIES[encoder.version]), new_fold, Metrics(), Health())
 
@@ -120,7 +120,7 @@ def _live(order: dict[str, Any]) -> None:
 
 def _warm() -> None:
     """Let the compiler do its work once for all that are forked."""
-    fold = Fold(FoldSettings(), ENCODER.dim, ENCODER.version, TAXONOMY)
+    fold = Fold(FoldSettings(), ENCODER, TAXONOMY)
     fold.put_item(Item(item="i0"), ENCODER.encode(["robot"])[0])
     for value in (value for _, value in events(3)):
         event = decode_event(value)

@@ -104,7 +104,7 @@ def is_open(settings: Settings) -> bool:
 
 def restored(settings: Settings, encoder: WordEncoder) -> PartitionState:
     """Return the state that the changelog describes."""
-    fold = Fold(FoldSettings(), encoder.dim, encoder.version, TAXONOMIES[encoder.version])
+    fold = Fold(FoldSettings(), encoder, TAXONOMIES[encoder.version])
     for item in (decode_item(value) for _, value in read(settings, settings.items_topic)):
         fold.put_item(item, encoder.encode([item.content()])[0])
     table, _ = read_table(settings, settings.state_topic, 0, lambda error: None, lambda: None)

@@ -94,7 +94,7 @@ def test_poison_among_good_events_ends_nothing(bootstrap: str) -> None:
 class Picky:
     """An encoder that crashes at some texts."""
 
-    dim, version = ENCODER.dim, ENCODER.version
+    dim, learnt, version = ENCODER.dim, 0, ENCODER.version
     broken = False
 
     def encode(self, texts: Sequence[str]) -> Vectors:

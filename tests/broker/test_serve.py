@@ -37,7 +37,7 @@ POISON = [
 
 
 def new_fold() -> Fold:
-    return Fold(FoldSettings(), ENCODER.dim, ENCODER.version, TAXONOMY)
+    return Fold(FoldSettings(), ENCODER, TAXONOMY)
 
 
 def make(loop_settings: Settings, fold: Callable[[], Fold] = new_fold) -> Loop:
@@ -178,7 +178,7 @@ def test_random_bytes_and_a_failing_fold_do_not_stop_it(bootstrap: str) -> None:
     records = events(30)
     noise: list[tuple[bytes | None, bytes | None]] = [(os.urandom(3), os.urandom(n)) for n in range(40)]
     send(settings, settings.events_topic, records + noise)
-    with running(make(settings, lambda: Fragile(FoldSettings(), ENCODER.dim, ENCODER.version, TAXONOMY))) as loop:
+    with running(make(settings, lambda: Fragile(FoldSettings(), ENCODER, TAXONOMY))) as loop:
         turn_until(loop, len(records) + len(noise))
         assert loop.metrics.registry.get_sample_value("penchant_dead_letters_total", {"reason": "failed"}) == 1
     assert len(lists(settings)) == len(records) - 1
@@ -224,7 +224,7 @@ def test_users_unheard_of_are_erased_and_pictures_count(bootstrap: str) -> None:
 
     send(settings, settings.events_topic, [click("old", "i0", 0), click("here", "i0", 1)])
     folding = FoldSettings(modalities=("image",), ttl_days=10)
-    with running(make(settings, lambda: Fold(folding, ENCODER.dim, ENCODER.version, TAXONOMY))) as loop:
+    with running(make(settings, lambda: Fold(folding, ENCODER, TAXONOMY))) as loop:
         turn_until(loop, 2)
         assert loop.metrics.registry.get_sample_value("penchant_bad_items_total", {"reason": "vector"}) == 1
         assert "odd" not in loop.items
@@ -237,7 +237,7 @@ def test_users_unheard_of_are_erased_and_pictures_count(bootstrap: str) -> None:
     assert dict(read(settings, settings.state_topic))[b"u/old"] is None
     assert dict(read(settings, settings.interests_topic))[b"old"] is None
     assert dict(read(settings, settings.recommendations_topic))[b"old"] is None
-    with running(make(settings, lambda: Fold(folding, ENCODER.dim, ENCODER.version, TAXONOMY))) as loop:
+    with running(make(settings, lambda: Fold(folding, ENCODER, TAXONOMY))) as loop:
         turn_until(loop, 3)
         assert set(loop.states[0].fold.profiles) == {"here"}
 

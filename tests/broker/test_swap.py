@@ -136,7 +136,7 @@ def test_items_that_come_and_go_while_it_gets_ready(bootstrap: str) -> None:
         assert loop.serving.model.encoder is OTHER
         for name in ("new", "i2"):
             expected = OTHER.encode([next(item.content() for item, _ in loop.items if item.item == name)])[0]
-            assert catalogue.content.vectors[catalogue.index[name]] == pytest.approx(expected, abs=1e-6)
+            assert catalogue.content.text.vectors[catalogue.index[name]] == pytest.approx(expected, abs=1e-6)
         assert not catalogue.available(catalogue.index["i1"])
 
 
@@ -229,7 +229,7 @@ def test_an_apprentice_ranks_and_never_serves(bootstrap: str) -> None:
         send(settings, settings.events_topic, sent[10:])
         turn_until(loop, 60)
         fold = loop.states[0].fold
-        assert fold.rivals["apprentice"].content.vectors[fold.catalogue.index["new"]].any()
+        assert fold.rivals["apprentice"].content.text.vectors[fold.catalogue.index["new"]].any()
         labels = {"role": "apprentice", "serving": ENCODER.version, "rival": Wide.version}
         assert (loop.metrics.registry.get_sample_value("penchant_paired_evaluated_total", labels) or 0) > 10
         loop.serving.teach(apprentice, nothing)

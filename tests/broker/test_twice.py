@@ -225,7 +225,7 @@ def fragile(bad: Callable[[int], bool]) -> Callable[[], Fold]:
                 raise RuntimeError("after the state was changed")
             return outcome
 
-    return lambda: Fragile(FoldSettings(), ENCODER.dim, ENCODER.version, TAXONOMY)
+    return lambda: Fragile(FoldSettings(), ENCODER, TAXONOMY)
 
 
 def test_a_version_that_fails_at_everything_ends_and_loses_nothing(bootstrap: str) -> None:

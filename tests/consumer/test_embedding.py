@@ -25,7 +25,7 @@ def fresh(fold: Fold) -> PartitionState:
 class Picky:
     """Raises at texts with 'crash', and makes 'nan' not a number; once it is broken, at every text."""
 
-    dim, version = ENCODER.dim, ENCODER.version
+    dim, learnt, version = ENCODER.dim, 0, ENCODER.version
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []

@@ -76,7 +76,7 @@ def test_an_apprentice_knows_items_that_came_while_it_got_ready() -> None:
     world.put(Item(item="late", title="robot ship"))
     world.drop("i0")
     world.serving.turn()
-    vectors, index = world.fold.rivals[APPRENTICE].content.vectors, world.fold.catalogue.index
+    vectors, index = world.fold.rivals[APPRENTICE].content.text.vectors, world.fold.catalogue.index
     assert vectors[index["late"]].any()
     assert not vectors[index["i0"]].any()
 
@@ -89,8 +89,8 @@ def test_what_is_gone_when_a_model_is_ready_is_no_part_of_it() -> None:
     world.drop("i0")
     world.serving.turn()
     content, index = world.fold.catalogue.content, world.fold.catalogue.index
-    assert not content.vectors[index["i0"]].any()
-    assert content.mean == pytest.approx(np.mean([vector for _, vector in world.items], axis=0), abs=1e-6)
+    assert not content.text.vectors[index["i0"]].any()
+    assert content.text.mean == pytest.approx(np.mean([vector for _, vector in world.items], axis=0), abs=1e-6)
     assert set(world.items.known()) == {item.item for item in ITEMS[1:]}
 
 
@@ -192,16 +192,16 @@ def test_a_model_that_goes_live_knows_what_changed_while_it_got_ready() -> None:
     for name, (item, vector) in known.items():
         wanted = other.encode([item.content()])[0]
         assert vector == pytest.approx(wanted)
-        assert catalogue.content.vectors[catalogue.index[name]] == pytest.approx(wanted)
+        assert catalogue.content.text.vectors[catalogue.index[name]] == pytest.approx(wanted)
         assert catalogue.available(catalogue.index[name])
     assert known["i2"][0].title == "changed"
     for name in ("i0", "brief"):
         assert not catalogue.available(catalogue.index[name])
-        assert not catalogue.content.vectors[catalogue.index[name]].any()
+        assert not catalogue.content.text.vectors[catalogue.index[name]].any()
     fresh = prepare([item for item, _ in known.values()], other, FoldSettings()).catalogue
     for name in known:  # as after a restart: nothing is left of what is gone
         here, there = catalogue.index[name], fresh.index[name]
-        assert catalogue.content.common[here] == pytest.approx(fresh.content.common[there], abs=1e-6)
+        assert catalogue.content.text.common[here] == pytest.approx(fresh.content.text.common[there], abs=1e-6)
     world.drop("late")
     names = set(known)
     before = world.items._known  # as another thread has it that is about to copy it

@@ -37,7 +37,7 @@ VECTORS = ENCODER.encode([item.content() for item in ITEMS])
 
 
 def new_fold() -> Fold:
-    fold = Fold(FoldSettings(length=3), ENCODER.dim, ENCODER.version, TAXONOMY)
+    fold = Fold(FoldSettings(length=3), ENCODER, TAXONOMY)
     for item, vector in zip(ITEMS, VECTORS, strict=True):
         fold.put_item(item, vector)
     return fold

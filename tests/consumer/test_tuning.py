@@ -26,8 +26,7 @@ from export.bundle import Bundle
 from export.encoder import OnnxEncoder
 from export.registry import Registry
 from model.errors import Fatal, PenchantError
-from model.gate import Compared, Decision, Margins
-from model.training.share import SHARES, Tried, choose
+from model.gate import Compared, Decision
 from model.training.tuning import Tuning
 
 pytestmark = pytest.mark.timeout(600)
@@ -104,54 +103,31 @@ def test_serve_tells_what_the_gate_found(first: tuple[dict[str, Any], Bundle, st
     assert metrics.registry.get_sample_value("penchant_model_gate_ndcg_at_10", labels) is None
 
 
-def test_text_alone_foretells_warm_items_better(ratings: Path, tmp_path: Path) -> None:
+def test_text_alone_foretells_warm_items_better(first: tuple[dict[str, Any], Bundle, str]) -> None:
     """What was learnt from the first 70% shows in the rest, and the interval says that it is no luck."""
-    _, report, _ = tuned(ratings, tmp_path, "--share", "0.6")
-    warm = report["warm"]
+    warm = first[0]["warm"]
     assert warm["after"] > 1.2 * warm["before"]
     assert warm["ci95"][0] > 0
-    assert report["training"]["share"] == 0.6
-    assert report["training"]["tried"] == []
-
-
-def test_the_share_is_chosen_by_dev_events_and_the_hold_out_has_no_part_in_it(
-    ratings: Path, first: tuple[dict[str, Any], Bundle, str], tmp_path: Path
-) -> None:
-    training, margins = first[0]["training"], msgspec.convert(first[0]["margins"], Margins)
-    tried = msgspec.convert(training["tried"], list[Tried])
-    assert [one.share for one in tried] == list(SHARES)
-    assert training["share"] == choose(tried, margins).share
-    assert 0 < tried[0].unseen.n < tried[0].all.n
-    events = msgspec.json.decode(b"[" + (ratings / "events.jsonl").read_bytes().replace(b"\n", b",") + b"]")
-    cut = round(0.7 * len(events))
-    turned = [one | {"item": other["item"]} for one, other in zip(events[cut:], events[:cut:-1], strict=False)]
-    (tmp_path / "items.jsonl").write_bytes((ratings / "items.jsonl").read_bytes())
-    others = [*events[:cut], *turned, events[-1]]
-    (tmp_path / "events.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, others)))
-    _, report, _ = tuned(tmp_path, tmp_path)
-    assert report["blend"] != first[0]["blend"]
-    assert report["training"]["tried"] == training["tried"]
-    assert report["training"]["share"] == training["share"]
 
 
 def test_without_a_gain_in_text_alone_nothing_is_promoted_but_by_force() -> None:
     none, some = (Compared(9, 9, 0.1, 0.1 + gain, 0.1, gain, [0.0, 0.1], 0.1) for gain in (0.0, 0.01))
-    yes, tried = Decision(True, []), [Tried(0.9, some, none, none), Tried(0.95, none, none, none)]
-    assert _decided(yes, 0.9, tried, False) == yes
-    assert _decided(yes, 0.95, [], True) == yes
-    said = _decided(yes, 0.95, tried, False)
+    yes = Decision(True, [])
+    assert _decided(yes, some, False) == yes
+    assert _decided(yes, some, True) == yes
+    said = _decided(yes, none, False)
     assert not said.promote
-    assert "text alone gained nothing" in said.reasons[0]
-    assert _decided(yes, 0.95, tried, True) == msgspec.structs.replace(said, forced=True)
-    assert _decided(Decision(False, ["all"]), 0.95, tried, False).reasons[1:] == ["all"]
+    assert "nothing was learnt" in said.reasons[0]
+    assert _decided(yes, none, True) == msgspec.structs.replace(said, forced=True)
+    assert _decided(Decision(False, ["all"]), none, False).reasons[1:] == ["all"]
 
 
-def test_cosines_of_texts_never_seen_keep_the_stock_model_s_part(first: tuple[dict[str, Any], Bundle, str]) -> None:
-    report, bundle, _ = first
+def test_what_the_stock_model_says_stays_as_it_was(first: tuple[dict[str, Any], Bundle, str]) -> None:
+    bundle = first[1]
     texts = ["a quiet western", "帮助文件在哪里", "an island, 1943"]
     stock = OnnxEncoder(Bundle.open(shipped_bundle(Console(stderr=True)))).encode(texts)
     tuned_part = OnnxEncoder(bundle).encode(texts)[:, :384]
-    np.testing.assert_allclose(tuned_part, report["training"]["share"] ** 0.5 * stock, atol=1e-5)
+    np.testing.assert_allclose(tuned_part, 0.5**0.5 * stock, atol=1e-5)
 
 
 def test_the_same_command_gives_the_same_weights(

@@ -63,14 +63,19 @@ def test_newer_format(copied: Path) -> None:
     "tuning",
     [
         {},
-        {"blend": [], "training": {"share": 0.5}},
-        {"blend": {"all": {"before": 0.1}}, "training": {"share": 0.5}},
-        {"blend": {}, "training": {"share": 0}},
+        {"blend": []},
+        {"blend": {"all": {"before": 0.1}}},
     ],
 )
 def test_a_report_that_could_not_be_told(copied: Path, tuning: dict[str, Any]) -> None:
     _edit_manifest(copied, tuning=tuning)
     _refused(copied, "unreadable")
+
+
+@pytest.mark.parametrize("learnt", [-1, 384, 1000])
+def test_a_part_that_there_cannot_be(copied: Path, learnt: int) -> None:
+    _edit_manifest(copied, learnt=learnt)
+    _refused(copied, "cannot be a part")
 
 
 def test_name_that_leaves_the_folder(copied: Path) -> None:

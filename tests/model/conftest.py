@@ -17,6 +17,7 @@ class WordEncoder:
     """Sums a fixed random direction per word: texts that share words are alike."""
 
     dim = 64
+    learnt = 0
     version = "words-1"
 
     def encode(self, texts: Sequence[str]) -> Vectors:

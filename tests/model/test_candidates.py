@@ -227,14 +227,17 @@ def test_the_strongest_are_those_of_a_sort_ties_by_lot(seed: int, count: int) ->
     assert set(strongest(items, values, lots, count).tolist()) == {int(items[k]) for k in order[:count]}
 
 
-def test_content_is_the_same_put_one_by_one_all_at_once_or_grown(encoder: WordEncoder) -> None:
+@pytest.mark.parametrize("learnt", [0, 20])
+def test_content_is_the_same_put_one_by_one_all_at_once_or_grown(encoder: WordEncoder, learnt: int) -> None:
     vectors = encoder.encode([f"{word} {other}" for word in WORDS for other in WORDS[:3]])
     n = len(vectors)
     for limit in (0, 64):
-        made = Content.of(vectors, range(n), 64, limit)
-        grown, whole = Content(64, 8, limit if limit else 4), Content(64, 64, limit)
+        made = Content.of(vectors, range(n), learnt, 64, limit)
+        grown = Content.of(vectors[:0], (), learnt, 8, limit if limit else 4)
+        whole = Content.of(vectors[:0], (), learnt, 64, limit)
+        assert [part.dim for part in made.parts] == ([44, 20] if learnt else [64])
         for i, vector in enumerate(vectors):
-            if i == len(grown._there):
+            if i == len(grown.text.vectors):
                 grown.grow(2 * i)
             grown.put(i, i + 1, vector)
             whole.put(i, i + 1, vector)
@@ -243,9 +246,11 @@ def test_content_is_the_same_put_one_by_one_all_at_once_or_grown(encoder: WordEn
         whole.put(3, n, vectors[3])
         here = np.arange(n)
         for other in (grown, whole):
-            assert other.dense == made.dense == bool(limit)
-            assert other.common_of(here) == pytest.approx(made.common_of(here), abs=1e-6)
-            assert other.similarity == pytest.approx(made.similarity, abs=1e-6)
+            for own, part in zip(other.parts, made.parts, strict=True):
+                assert own.dense == part.dense == bool(limit)
+                assert own.vectors[:n] == pytest.approx(part.vectors[:n])
+                assert own.common_of(here) == pytest.approx(part.common_of(here), abs=1e-6)
+                assert own.similarity == pytest.approx(part.similarity, abs=1e-6)
             assert (other.signs == made.signs).all()
 
 

@@ -356,11 +356,11 @@ def test_content_is_what_items_share_beyond_what_all_share(items: list[Item], en
     vectors = encoder.encode([item.content() for item in items])
     mean = vectors.mean(axis=0)
     catalogue, n = fold.catalogue, len(items)
-    centred = catalogue.content.similarity[:n, :n] - catalogue.content.common[:n] - catalogue.content.common[:n, None]
+    content = catalogue.content.text
+    centred = content.similarity[:n, :n] - content.common[:n] - content.common[:n, None]
     away = ~np.eye(n, dtype=bool)
     # The mean leaves each item itself out of what it is like: 1 / n less, the same for all.
     assert centred[away] == pytest.approx(((vectors - mean) @ (vectors - mean).T)[away] + 1 / n, abs=1e-5)
-    content = catalogue.content
     found = content.vectors[:n] @ words - content.common_with(words[None]) - content.common[:n]
     assert np.ptp(found - (vectors - mean) @ (words - mean)) < 1e-5
 

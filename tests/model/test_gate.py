@@ -47,7 +47,7 @@ class Blind(WordEncoder):
 
 def taken_over(fold: Fold, encoder: WordEncoder, items: list[Item]) -> None:
     vectors = dict(zip((i.item for i in items), encoder.encode([i.content() for i in items]), strict=True))
-    fold.adopt(encoder.version, fold.taxonomy, fold.catalogue.embedded(vectors, encoder.dim), {}, None)
+    fold.adopt(encoder.version, fold.taxonomy, fold.catalogue.embedded(vectors, encoder), {}, None)
 
 
 @pytest.mark.parametrize(("serving", "candidate", "sign"), [(WordEncoder, WordEncoder, 0), (Blind, WordEncoder, 1)])

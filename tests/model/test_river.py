@@ -64,7 +64,7 @@ def test_the_checks_are_those_that_are_meant() -> None:
 def test_scores_are_the_fold_s_to_the_last_bit() -> None:
     """Ranks measured by a fold run without river, before each learning, are those of the ranker's scores."""
     rows, model = ratings(300), PenchantRanker(threshold=4)
-    fold = Fold(FoldSettings(), WordEncoder.dim, "v", Taxonomy(Taxonomy.read(), WordEncoder()))
+    fold = Fold(FoldSettings(), WordEncoder(), Taxonomy(Taxonomy.read(), WordEncoder()))
     compared = 0
     for n, (user, item, stars) in enumerate(rows):
         model.describe(item)

@@ -114,8 +114,8 @@ def test_a_state_from_before_it_goes_on(items: list[Item], encoder: WordEncoder)
     old = prepare(items, encoder, settings)
     run(old, encoder, clicks(300))
     record = msgspec.msgpack.decode(old.take_delta(), type=_Delta)
-    place = old.features.names.index(FEATURE)
-    table = np.delete(np.frombuffer(record.parameters, "<f4").reshape(4, -1), place, axis=1)
+    later = [old.features.names.index(name) for name in PRIORS]
+    table = np.delete(np.frombuffer(record.parameters, "<f4").reshape(4, -1), later, axis=1)
     before = msgspec.structs.replace(record, format=1, parameters=table.tobytes())
 
     fold = prepare(items, encoder, settings)

@@ -157,7 +157,7 @@ def _folds(settings: Settings, bundle: Path, items: list[Item]) -> Any:
     vectors = list(encoder.encode([item.content() for item in items]))
 
     def new() -> Fold:
-        fold = Fold(fold_settings(settings), encoder.dim, encoder.version, taxonomy)
+        fold = Fold(fold_settings(settings), encoder, taxonomy)
         for item, vector in zip(items, vectors, strict=True):
             fold.put_item(item, vector)
         return fold

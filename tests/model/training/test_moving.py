@@ -15,12 +15,12 @@ from export.encoder import OnnxEncoder
 from export.onnx import export_model
 from model.training import moving
 from model.training.adaptation import Method
-from model.training.blend import Blended, Projected
 from model.training.examples import Example, Past
 from model.training.judging import reciprocal_ranks
 from model.training.moving import JUDGED_AT, embed, move
 from model.training.nextitem import Encoded, Objective, Texts
 from model.training.pretrained import PooledEncoder
+from model.training.twopart import HALF, Projected, TwoPart
 from tests.model.training.conftest import texts as labelled
 
 TEXTS = {f"i{n}": one.text for n, one in enumerate(labelled(40))}
@@ -86,9 +86,9 @@ def test_the_encoder_moves_and_the_stock_stays(tiny: Any, tmp_path: Path, method
     assert own[words].data_ptr() == stock[words].data_ptr()  # what stayed is there once
     memory = load_file(tmp_path / "work" / f"checkpoint-{EPOCHS * STEPS_PER_EPOCH}" / "model.safetensors")["memory"]
     assert np.mean(np.abs(memory - start).max(axis=1) > 1e-6) > 0.5  # of texts encoded anew, the new vectors
-    model = Blended(**{name: getattr(tiny, name) for name in tiny.__dataclass_fields__}, trained=trained, share=0.6)
+    model = TwoPart(**{name: getattr(tiny, name) for name in tiny.__dataclass_fields__}, trained=trained)
     bundle = export_model(model, tmp_path / "bundle")
-    expected = np.hstack([0.6**0.5 * tiny.embed(texts.texts), 0.4**0.5 * embed(trained, tiny, texts)])
+    expected = HALF * np.hstack([tiny.embed(texts.texts), embed(trained, tiny, texts)])
     np.testing.assert_allclose(OnnxEncoder(bundle, "cpu").encode(texts.texts), expected, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""The blend: its cosines, its heads, and its graph, for a projection alone and for an encoder that moved."""
+"""The two parts: their cosines, heads, and the graph, for a projection alone and for an encoder that moved."""
 
 import copy
 from pathlib import Path
@@ -11,13 +11,13 @@ import torch
 
 from export.encoder import OnnxEncoder
 from export.onnx import MAX_ABS_DIFF, export_model
+from model.content import split
 from model.heads import Head
-from model.training.blend import Blended, Projected, carried_over
 from model.training.pretrained import PooledEncoder
+from model.training.twopart import HALF, Projected, TwoPart, carried_over
 from tests.model.training.conftest import texts as labelled
 
 WORDS = [one.text for one in labelled(20)]
-SHARE = 0.6
 
 
 def shaken(module: torch.nn.Module, spread: float) -> None:
@@ -38,8 +38,8 @@ def trained(tiny: Any, moved: bool) -> Projected:
     return projected
 
 
-def blended(tiny: Any, own: Projected) -> Blended:
-    return Blended(**{name: getattr(tiny, name) for name in tiny.__dataclass_fields__}, trained=own, share=SHARE)
+def two(tiny: Any, own: Projected) -> TwoPart:
+    return TwoPart(**{name: getattr(tiny, name) for name in tiny.__dataclass_fields__}, trained=own)
 
 
 def test_a_new_projection_changes_nothing(tiny: Any) -> None:
@@ -48,37 +48,40 @@ def test_a_new_projection_changes_nothing(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_a_cosine_is_the_stated_share_of_both(tiny: Any, moved: bool) -> None:
+def test_the_parts_are_the_stock_s_vector_and_the_trained_one_s(tiny: Any, moved: bool) -> None:
     own = trained(tiny, moved)
-    both, stock, other = blended(tiny, own).embed(WORDS), tiny.embed(WORDS), tiny.embed(WORDS, own)
+    both, stock, other = two(tiny, own).embed(WORDS), tiny.embed(WORDS), tiny.embed(WORDS, own)
     assert np.abs(stock @ stock.T - other @ other.T).max() > 0.01
-    np.testing.assert_allclose(both @ both.T, SHARE * stock @ stock.T + (1 - SHARE) * other @ other.T, atol=1e-5)
+    assert np.linalg.norm(both, axis=1) == pytest.approx(1, abs=1e-5)
+    for part, expected in zip(split(both, two(tiny, own).learnt), (stock, other), strict=True):
+        np.testing.assert_allclose(part, expected, atol=1e-5)
 
 
 def test_with_a_projection_alone_one_pass_is_enough(tiny: Any) -> None:
     passes: list[int] = []
     tiny.body.register_forward_hook(lambda *_: passes.append(1))
-    blended(tiny, trained(tiny, False)).embed(WORDS[:1])
+    two(tiny, trained(tiny, False)).embed(WORDS[:1])
     assert len(passes) == 1
 
 
-def test_a_head_says_the_same_of_the_blend(tiny: Any) -> None:
+def test_a_head_says_the_same_of_both_parts(tiny: Any) -> None:
     rng = np.random.default_rng(0)
     head = Head.of(("negative", "positive"), 9 * rng.normal(size=(2, 32)), rng.normal(size=2))
     said = head.probabilities(tiny.embed(WORDS))
     assert np.ptp(said[:, 0]) > 0.01
-    over = carried_over(head, SHARE)
+    over = carried_over(head)
     assert over.labels == head.labels
-    np.testing.assert_allclose(over.probabilities(blended(tiny, trained(tiny, True)).embed(WORDS)), said, atol=1e-5)
+    np.testing.assert_allclose(over.probabilities(two(tiny, trained(tiny, True)).embed(WORDS)), said, atol=1e-5)
 
 
 @pytest.mark.parametrize("moved", [False, True])
 def test_it_is_exported_as_it_is(tiny: Any, tmp_path: Path, moved: bool) -> None:
     own = trained(tiny, moved)
-    stock, bundle = (export_model(one, tmp_path / name) for name, one in (("s", tiny), ("b", blended(tiny, own))))
+    stock, bundle = (export_model(one, tmp_path / name) for name, one in (("s", tiny), ("b", two(tiny, own))))
     assert bundle.manifest.dim == 2 * stock.manifest.dim == 64
+    assert (stock.manifest.learnt, bundle.manifest.learnt, OnnxEncoder(bundle, "cpu").learnt) == (0, 32, 32)
     assert bundle.manifest.parity.max_abs_diff <= MAX_ABS_DIFF
-    expected = np.hstack([SHARE**0.5 * tiny.embed(WORDS), (1 - SHARE) ** 0.5 * tiny.embed(WORDS, own)])
+    expected = HALF * np.hstack([tiny.embed(WORDS), tiny.embed(WORDS, own)])
     np.testing.assert_allclose(OnnxEncoder(bundle, "cpu").encode(WORDS), expected, atol=MAX_ABS_DIFF)
     nodes = [len(onnx.load(one.path / "encoder.onnx").graph.node) for one in (stock, bundle)]
     assert (nodes[1] > 1.5 * nodes[0]) == moved  # with a projection alone, a text goes through the encoder once

@@ -1,9 +1,7 @@
-"""A blended encoder: the stock model's vector beside a trained one's, so that what was not learnt is not forgotten.
+"""A tuned encoder: the stock model's vector, and beside it what was learnt, as a part of its own.
 
-The vector of a text is [sqrt(share) * stock, sqrt(1 - share) * trained], of unit length and twice the stock's
-dimensions. The cosine of two texts is then `share` times the stock's plus `1 - share` times the trained one's: items
-that training never saw keep most of how alike the stock model finds them. (An ensemble in the space of similarities;
-compare Wortsman et al., "Robust fine-tuning of zero-shot models", 2022, which mixes weights.)
+The vector of a text is [stock, learnt] / sqrt(2), of unit length and twice the stock's dimensions. Whoever serves ranks
+by the two parts apart (docs/adr/0011), so that nothing that was learnt takes the place of what the text says.
 """
 
 from dataclasses import dataclass
@@ -33,12 +31,16 @@ class Projected(torch.nn.Module):
         return self.project(self.encoder(input_ids, attention_mask, token_type_ids).float())
 
 
-class BlendedEncoder(torch.nn.Module):
-    """Token ids to the blended vector: what the graph of a tuned bundle computes."""
+HALF = 0.5**0.5
+"""Length of a part."""
 
-    def __init__(self, stock: PooledEncoder, trained: Projected, share: float) -> None:
+
+class TwoPartEncoder(torch.nn.Module):
+    """Token ids to the vector of two parts: what the graph of a tuned bundle computes."""
+
+    def __init__(self, stock: PooledEncoder, trained: Projected) -> None:
         super().__init__()
-        self.stock, self.trained, self.share = stock, trained, share
+        self.stock, self.trained = stock, trained
 
     def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> Any:
         """Return unit vectors, float32, (batch, 2 * dim), from int64 arrays (batch, tokens)."""
@@ -47,16 +49,19 @@ class BlendedEncoder(torch.nn.Module):
             trained = self.trained.project(stock)
         else:
             trained = self.trained(input_ids, attention_mask, token_type_ids)
-        return torch.cat([self.share**0.5 * stock, (1 - self.share) ** 0.5 * trained], dim=1)
+        return torch.cat([HALF * stock, HALF * trained], dim=1)
 
 
 @dataclass(frozen=True)
-class Blended(Pretrained):
+class TwoPart(Pretrained):
     """The stock model, whose tokenizer and length stay, with what was trained beside it."""
 
     trained: Projected
-    share: float
-    """Of the stock model in a cosine."""
+
+    @property
+    def learnt(self) -> int:
+        """Dimensions of the second part."""
+        return int(self.trained.change.weight.shape[0])
 
     def plain(self) -> PooledEncoder:
         """Return the stock model's encoder."""
@@ -64,10 +69,10 @@ class Blended(Pretrained):
 
     def module(self) -> torch.nn.Module:
         """Return what is exported."""
-        return BlendedEncoder(self.plain(), self.trained, self.share)
+        return TwoPartEncoder(self.plain(), self.trained)
 
 
-def carried_over(head: Head, share: float) -> Head:
-    """Return a head on stock vectors as one on blended ones: it reads the stock's part, and says just the same."""
-    weights = torch.from_numpy(head.weights) / share**0.5
+def carried_over(head: Head) -> Head:
+    """Return a head on stock vectors as one on those of two parts: it reads the stock's, and says just the same."""
+    weights = torch.from_numpy(head.weights) / HALF
     return Head.of(head.labels, torch.cat([weights, torch.zeros_like(weights)], dim=1).numpy(), head.bias)
