@@ -33,6 +33,9 @@ def tune(
         str, typer.Option(help="What is trained: last-0 (a projection alone), last-N layers, lora, full.")
     ] = "last-0",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over all texts, where the encoder itself moves.")] = 10,
+    mlm_epochs: Annotated[
+        int, typer.Option(min=0, help="First let it guess masked words of the items' texts and searches, so often.")
+    ] = 0,
     hold_out: Annotated[float, typer.Option(min=0.05, max=0.9, help="The last events, for the gate alone.")] = 0.3,
     held_items: Annotated[float, typer.Option(min=0.01, max=0.4, help="Items never trained on, for the gate.")] = 0.1,
     margin: Annotated[float, typer.Option(min=0, max=1, help="Of NDCG@10 that may be lost at most.")] = 0.02,
@@ -95,7 +98,7 @@ def tune(
     url = registry or settings.registry
     found = None if url is None else Registry.open(url)
     older = [one for path in replay or () for one in read(path)]
-    tuning = Tuning(method=Method.parse(method), epochs=epochs, seed=seed)
+    tuning = Tuning(method=Method.parse(method), epochs=epochs, mlm_epochs=mlm_epochs, seed=seed)
     current = None if found is None else found.current()
     if bundle is None and found is not None and current is not None:
         serving = found.fetch(current.version, work / "serving")

@@ -111,7 +111,8 @@ def run(job: Job, told: Progress, force: bool = False) -> Result:
         (folder / FILE).write_bytes(examples)
         tuned = tune(stock, stock_vectors, window, job.tuning, folder / "checkpoints", told)
         bundle = _export(tuned.model(), window, topics, heads, folder / "bundle", told)
-        clear_checkpoints(folder / "checkpoints")
+        for checkpoints in (folder / "checkpoints", folder / "checkpoints" / "mlm"):
+            clear_checkpoints(checkpoints)
         (text_alone, alone_by_age), (blend, blend_by_age) = judged(
             (alone, fold), events[cut:], serving, bundle, window, topics, job.tuning.seed, told
         )
@@ -233,6 +234,7 @@ def _training(job: Job, tuned: Tuned, window: Window, digest: str) -> dict[str, 
         "held_items": job.held_items,
         "trainable_share": round(tuned.trainable_share, 5),
         "losses": tuned.losses,
+        "mlm_losses": tuned.mlm_losses,
         "threads": torch.get_num_threads(),
     }
 

@@ -5,8 +5,9 @@ fine-tuning: Kumar et al., "Fine-tuning can distort pretrained features", 2022).
 stays beside it.
 """
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ from model.encoding import Vectors
 from model.errors import Fatal
 from model.training.adaptation import Method, check
 from model.training.examples import Example, refuse_leaks, training_part
+from model.training.masking import read_masked
 from model.training.moving import move
 from model.training.nextitem import Encoded, Indices, Objective, Texts
 from model.training.pretrained import PooledEncoder, Pretrained
+from model.training.running import best_precision
 from model.training.twopart import Projected, TwoPart
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, and how many steps of how many."""
 LEAST = 100
 """Examples below which nothing can be learnt that would hold."""
+MLM_BATCH, MLM_RATE = 32, 5e-5
+"""Texts a step of guessing masked tokens, and its learning rate."""
 RIDGE = 5e-3
 """Times the squared weights of the projection: without it, items are learnt by heart (docs/tuning.md)."""
 
@@ -41,6 +46,8 @@ class Tuning:
     """Examples a step of the projection."""
     learning_rate: float = 1e-3
     """Of the projection."""
+    mlm_epochs: int = 0
+    """Of guessing masked tokens of the texts that may be trained on, before all else, by all of the encoder."""
     epochs: int = 10
     """Of the encoder: passes over all texts."""
     seed: int = 0
@@ -79,6 +86,8 @@ class Tuned:
     examples: int
     losses: list[float]
     """Of the projection, a mean for each tenth of the steps."""
+    mlm_losses: list[float]
+    """Of guessing masked tokens, by epoch."""
     trainable_share: float
 
     def model(self) -> TwoPart:
@@ -111,12 +120,17 @@ def tune(
     objective = Objective(Encoded.of(training, texts), texts, window.untrained, device)
     if len(objective) < LEAST:
         raise Fatal(f"{len(objective)} examples to learn from, at least {LEAST} are needed: a longer window")
-    trained = Projected(PooledEncoder(stock.body, stock.pooling), stock_vectors.shape[1]).to(device)
-    losses = _fit_projection(trained, torch.from_numpy(stock_vectors).to(device), objective, tuning, told)
-    trainable = sum(one.numel() for one in trained.change.parameters())
+    begin, vectors, mlm_losses = stock, stock_vectors, list[float]()
+    if tuning.mlm_epochs:
+        begin = replace(stock, body=copy.deepcopy(stock.body))
+        mlm_losses = _read(begin, window, training, tuning, work / "mlm", told)
+        vectors = begin.embed(texts.texts)
+    trained = Projected(PooledEncoder(begin.body, stock.pooling), vectors.shape[1]).to(device)
+    losses = _fit_projection(trained, torch.from_numpy(vectors).to(device), objective, tuning, told)
+    trainable = sum(one.numel() for one in (trained if tuning.mlm_epochs else trained.change).parameters())
     if tuning.method != Method("last", 0):
         trained, moved = move(
-            stock,
+            begin,
             trained,
             objective,
             texts,
@@ -127,16 +141,29 @@ def tune(
             work,
             told,
         )  # fmt: skip
-        trainable += moved
+        trainable += 0 if tuning.mlm_epochs else moved
     stock.body.cpu()
     trained = trained.cpu().eval()
     whole = sum(one.numel() for one in trained.parameters())
-    return Tuned(stock, trained, len(objective), losses, trainable / whole)
+    return Tuned(stock, trained, len(objective), losses, mlm_losses, trainable / whole)
 
 
 def texts_of(window: Window) -> Texts:
     """Return all texts of a window, numbered."""
     return Texts(window.texts, [*window.examples, *window.replayed])
+
+
+def _read(
+    begin: Pretrained, window: Window, training: Sequence[Example], tuning: Tuning, work: Path, told: Progress
+) -> list[float]:
+    """Let an encoder guess masked tokens of what may be trained on: no item that is held out, no search of later."""
+    items = [text for item, text in window.texts.items() if item not in window.untrained]
+    searches = [past.text for one in training for past in one.past if past.text is not None]
+    return read_masked(
+        begin, list(dict.fromkeys([*items, *searches])), epochs=tuning.mlm_epochs, batch=MLM_BATCH,
+        learning_rate=MLM_RATE, longest=begin.max_length, precision=best_precision(), report_to="tensorboard",
+        seed=tuning.seed, work=work, told=lambda done, of: told("masked words", done, of),
+    )  # fmt: skip
 
 
 def _fit_projection(

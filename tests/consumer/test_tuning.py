@@ -222,3 +222,13 @@ def test_too_little_is_refused_and_nothing_is_left(ratings: Path, tmp_path: Path
     with pytest.raises(PenchantError, match="at least 100 are needed"):
         tuned(few, tmp_path)
     assert not list((tmp_path / "work").glob("*/bundle"))
+
+
+def test_masked_words_first_is_in_the_report(ratings: Path, tmp_path: Path) -> None:
+    _, report, said = tuned(ratings, tmp_path, "--mlm-epochs", "1")
+    (loss,) = report["training"]["mlm_losses"]
+    assert 0 < loss < 12
+    assert report["training"]["settings"]["mlm_epochs"] == 1
+    assert report["training"]["trainable_share"] == 1
+    assert not list((tmp_path / "work").glob("*/checkpoints/**/checkpoint-*"))
+    assert "bundle" in said
