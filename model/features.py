@@ -123,8 +123,10 @@ class View(NamedTuple):
     there: Array
     """1 for items that are available at all, else 0."""
     past: Past
-    shown: Array
-    """-inf for items of the whole catalogue that cannot be shown, shape (n,)."""
+    offsets: Array
+    """-inf for items of the whole catalogue that are not available, else 0, shape (n,)."""
+    hidden: Indices
+    """What else cannot be shown, by the catalogue's index."""
     target: int
     """Column of the item that was asked for, else -1."""
     proposed: bool
@@ -141,12 +143,20 @@ class View(NamedTuple):
         """Return the catalogue's index of a column's item."""
         return column if self.items is None else int(self.items[column])
 
+    def shown(self) -> Array:
+        """Return -inf for items of the whole catalogue that cannot be shown, and numbers for the others, shape (n,)."""
+        if self.items is None:
+            return self.scores
+        shown = self.offsets.copy()
+        shown[self.hidden] = -np.inf
+        return shown
+
     def everywhere(self, feature: int) -> Array:
         """Return a feature of all n items, shape (n,): 0 for what is no candidate."""
         if self.items is None:
             row: Array = self.x[feature]
             return row
-        values = np.zeros(len(self.shown), np.float32)
+        values = np.zeros(len(self.offsets), np.float32)
         values[self.items] = self.x[feature]
         return values
 
@@ -214,17 +224,15 @@ class Features:
             past = self._whole(history)
             x, scores = self._score(history, ranker, past, slice(n))
             scores[gone] = -np.inf
-            return View(None, x, scores, catalogue.there[:n], past, scores, target, True)
+            return View(None, x, scores, catalogue.there[:n], past, catalogue.offsets[:n], gone, target, True)
         items = self._propose(history, gone) if among is None else among
         proposed = target < 0 or bool((items == target).any())
         if not proposed:
             items = np.append(items, target)
         past = self._some(history, items)
         x, scores = self._score(history, ranker, past, items)
-        shown = catalogue.offsets[:n].copy()
-        shown[gone] = -np.inf
         column = -1 if target < 0 else int(np.flatnonzero(items == target)[0])
-        return View(items, x, scores, catalogue.there[items], past, shown, column, proposed)
+        return View(items, x, scores, catalogue.there[items], past, catalogue.offsets[:n], gone, column, proposed)
 
     def _score(
         self, history: History, ranker: SoftmaxRanker, past: Past, columns: slice | Indices

@@ -358,13 +358,13 @@ class Fold:
                 except Exception as error:
                     self._let_go(role, error)
         view, _ = self._look(event.user, profile, item)
-        n, ranks = len(self.catalogue), {"penchant": view.rank(lot)}
+        n, ranks, shown = len(self.catalogue), {"penchant": view.rank(lot)}, view.shown()
         for name, values in (
             ("popularity", self.tables.liked[:n]),
             ("recent_popularity", self.tables.recent[:n]),
             ("covisitation", view.everywhere(self.features.names.index("together"))),
         ):
-            above, equal = place(values, view.shown, item)
+            above, equal = place(values, shown, item)
             ranks[name] = above + int(lot * equal)
         new = bool(self.tables.engaged[item] < NEW_ITEM)
         age = int(self.tables.engaged[item])

@@ -80,7 +80,7 @@ def test_a_candidate_has_the_features_that_it_has_where_all_are_ranked(
         assert part.x == pytest.approx(whole.x[:, part.items], abs=2e-5)
         assert part.scores == pytest.approx(whole.scores[part.items], abs=1e-3)
         assert part.position(part.target) == 599
-        assert (part.shown == np.where(np.isin(np.arange(600), hidden), -np.inf, 0)).all()
+        assert (part.shown() == np.where(np.isin(np.arange(600), hidden), -np.inf, 0)).all()
         assert not np.isin(hidden, part.items).any()
         together = whole.everywhere(2)
         assert part.everywhere(2)[part.items] == pytest.approx(together[part.items], abs=1e-5)
