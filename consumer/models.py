@@ -285,7 +285,7 @@ def _facts(manifest: "Manifest") -> dict[str, str]:
     facts = {
         "version": manifest.version,
         "exported": manifest.created_at,
-        "dimensions": str(manifest.dim),
+        "dimensions": str(manifest.dim) + (f", {manifest.learnt} of them learnt" if manifest.learnt else ""),
         "max_length": f"{manifest.max_length} tokens",
         "pooling": manifest.pooling,
         "items": str(manifest.items),
