@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import profile as profiles
-from model.catalogue import WHOLE, Catalogue
 from model.choosing import place
 from model.content import Content
 from model.encoding import Encoder
-from model.errors import Fatal
 from model.events import (
     Dismiss,
     Event,
@@ -32,83 +30,36 @@ from model.events import (
     liking,
 )
 from model.explain import Explainer
-from model.features import NAMES, PRIORS, Features, History, View
+from model.features import History, View
+from model.fold_state import FoldSettings, FoldState
 from model.heads import POSITIVE, Head
 from model.interests import topics
 from model.lists import best, diversify
 from model.outcome import Evaluation, Outcome, answered
 from model.profile import Profile, Reference, Shown, remember
-from model.ranker import SoftmaxRanker
 from model.rival import Rival
-from model.tables import Fact, Tables
+from model.tables import Fact
 from model.taxonomy import Taxonomy
+
+__all__ = ["Fold", "FoldSettings"]
 
 DAY_MS = 86_400_000
 COLD_USER = 5
 NEW_ITEM = 5
-FORMAT = 2
-LATER = {1: [NAMES.index("searched"), NAMES.index("learnt")]}
-"""By format of the state: features that it does not know."""
 MAX_SEARCHES = 50_000
 """Vectors of searched words that are kept; those of a user who comes back are embedded anew."""
 Array = NDArray[np.float32]
 
 
-class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the outcome depends on besides the events."""
-
-    length: int = 10
-    """Items in a list."""
-    reasons: int = 3
-    seed: int = 0
-    daily_cap: int = 1000
-    """Engagements of one user in a day that shared statistics count: one bot must not own popularity."""
-    interests_every: int = 10
-    """Engagements between two messages about a user's interests; the first is always told."""
-    mmr: float = 0.0
-    """Diversity: 0 keeps the ranker's order, 1 looks at difference alone (Carbonell & Goldstein 1998)."""
-    ttl_days: int = 365
-    """A user unheard of for so long, in stream time, is forgotten; an item engaged so long ago may be shown again."""
-    reward_window_ms: int = 30 * 60 * 1000
-    """An engagement that names no list answers the newest one that was seen (impression) so shortly before."""
-    modalities: tuple[str, ...] = ()
-    """Vectors of items that count besides their text: "image", "audio", ...; one feature each."""
-    without: frozenset[str] = frozenset()
-    """Features silenced (ablation)."""
-    whole: int = WHOLE
-    """Up to so many items (a power of two, 256 or more; 0: never) every one is ranked, above it only candidates."""
-
-
-class _Delta(msgspec.Struct, array_like=True):
-    format: int
-    stream_ms: int
-    steps: int
-    parameters: bytes
-    facts: list[Fact]
-
-
-class Fold:
-    """State of one partition and the step that takes it from event to event."""
+class Fold(FoldState):
+    """The state of one partition and the step that takes it from event to event."""
 
     def __init__(
         self, settings: FoldSettings, encoder: Encoder, taxonomy: Taxonomy, sentiment: Head | None = None
     ) -> None:
-        """A fold that knows nothing; of the `encoder` it keeps what its vectors are like."""
-        self.settings, self.version, self.taxonomy, self.sentiment = settings, encoder.version, taxonomy, sentiment
-        self.catalogue = Catalogue(encoder.dim, settings.modalities, settings.whole, learnt=encoder.learnt)
-        self.tables = Tables(self.catalogue.capacity, settings.whole)
-        self.features = Features(self.catalogue, self.tables, settings.without, settings.length)
-        names = self.features.names
-        priors = {names.index(name): prior for name, prior in PRIORS.items()}
-        self.ranker = SoftmaxRanker(len(names), priors=priors)
+        super().__init__(settings, encoder)
+        self.version, self.taxonomy, self.sentiment = encoder.version, taxonomy, sentiment
         self._explainer = Explainer(self.features, self.ranker, settings.reasons)
-        self.profiles: dict[str, Profile] = {}
-        self.stream_ms = 0
-        self._snapshot_items = 0
-        """Items known when the current snapshot began."""
-        self.facts: list[Fact] = []
-        self._hidden: dict[str, array[int]] = {}
-        """Indices of what each user consumed: derived from the profile when missing, extended with it."""
         self.search_vectors: dict[str, Array] = {}
         """Vectors of the words in users' histories, by text, oldest first; belong to one encoder."""
         self.rivals: dict[str, Rival] = {}
@@ -312,23 +263,6 @@ class Fold:
             self._hidden.pop(event.user, None)
             oldest = next(iter(consumed))
 
-    def merge(self, facts: Sequence[Fact]) -> None:
-        """Count what users of other partitions did. It is not told on: each partition tells of its own users."""
-        for fact in facts:
-            for item in (fact.item, *fact.before, *fact.liked_before):
-                self._intern(item)
-            self._add(fact)
-
-    def _count(self, fact: Fact) -> None:
-        self._add(fact)
-        self.facts.append(fact)
-
-    def _add(self, fact: Fact) -> None:
-        index = self.catalogue.index
-        before = np.array([index[item] for item in fact.before], np.int64)
-        liked_before = np.array([index[item] for item in fact.liked_before], np.int64)
-        self.tables.add(index[fact.item], fact.liked, before, liked_before, self.catalogue.lots)
-
     def _like_tags(self, profile: Profile, item: int) -> None:
         """Let the affinity to tags fade by 5% and add the liked item's."""
         affinity = {tag: value * 0.95 for tag, value in profile.tags.items() if value > 1e-4}
@@ -404,71 +338,3 @@ class Fold:
     def _interests(self, event: Event, profile: Profile) -> Interests:
         found = topics(profile.liked, self.catalogue, self.search_vectors, self.taxonomy)
         return Interests(event.user, event.at_ms, self.version, found)
-
-    # -- state
-
-    def dump_user(self, user: str) -> bytes | None:
-        """Return the user's profile for the changelog, None if there is none (forgotten)."""
-        profile = self.profiles.get(user)
-        return None if profile is None else msgspec.msgpack.encode(profile)
-
-    def load_user(self, user: str, state: bytes) -> None:
-        """Take over a profile; raises `Fatal` if a newer version wrote it."""
-        profile = msgspec.msgpack.decode(state, type=Profile)
-        _refuse_newer(profile.format, profiles.FORMAT)
-        self.profiles[user] = profile
-        self._hidden.pop(user, None)
-
-    def take_delta(self) -> bytes:
-        """Return what changed in the shared tables since the last call, and the ranker as it is."""
-        return msgspec.msgpack.encode(_Delta(FORMAT, self.stream_ms, *self.ranker.dump(), self.take_facts()))
-
-    def take_facts(self) -> list[Fact]:
-        """Return what was counted of this partition's users since the last call."""
-        facts, self.facts = self.facts, []
-        return facts
-
-    def load_delta(self, delta: bytes) -> None:
-        """Add the delta of a transaction; in order, after the snapshot that it follows, and before `loaded`."""
-        record = msgspec.msgpack.decode(delta, type=_Delta)
-        _refuse_newer(record.format, FORMAT)
-        self.stream_ms = record.stream_ms
-        try:
-            self.ranker.load(record.steps, record.parameters, LATER.get(record.format, ()))
-        except ValueError:
-            raise Fatal(
-                f"the state is of other features than {', '.join(self.features.names)}: set modalities as they were, "
-                "or use a new app_id"
-            ) from None
-        self.merge(record.facts)
-
-    def _intern(self, item: str) -> int:
-        if item not in self.catalogue.index:
-            self._hidden.clear()  # a profile may have consumed it before it was known here
-        place = self.catalogue.intern(item)
-        self.tables.reserve(self.catalogue.capacity, self.catalogue.lots)
-        return place
-
-    def begin_snapshot(self) -> tuple[bytes, list[tuple[int, int]]]:
-        """Return the first chunk of a snapshot of the shared tables, and the blocks of rows that are to follow it."""
-        n = self._snapshot_items = len(self.catalogue)
-        return self.tables.dump_counts(self.catalogue.ids), self.tables.blocks(n)
-
-    def snapshot_rows(self, block: tuple[int, int], sequence: int) -> bytes:
-        """Return a block's chunk, as of now: after transaction `sequence`."""
-        ids = self.catalogue.ids
-        return self.tables.dump_rows(*block, sequence, ids[self._snapshot_items :], len(ids))
-
-    def load_snapshot(self, chunks: Sequence[bytes]) -> None:
-        """Take over all chunks of a snapshot, the first one first, into an empty fold (items may already be there)."""
-        self.tables.load(chunks[0], chunks[1:], self._intern, lambda: self.catalogue.lots)
-
-    def loaded(self) -> None:
-        """Go live: snapshot, deltas and users are loaded."""
-        self.tables.open_all()
-        self.profiles = dict(sorted(self.profiles.items(), key=lambda pair: pair[1].heard_ms))
-
-
-def _refuse_newer(found: int, known: int) -> None:
-    if found > known:
-        raise Fatal(f"state of format {found}, this version reads up to {known}: upgrade, or use a new app_id")

@@ -9,7 +9,8 @@ from model.evaluate import prepare
 from model.events import Click, Event, Item, Search
 from model.explain import sentence
 from model.features import PRIORS
-from model.fold import Fold, FoldSettings, _Delta
+from model.fold import Fold, FoldSettings
+from model.fold_state import _Delta
 from tests.model.conftest import WordEncoder
 from tests.model.test_fold import clicks, run
 
