@@ -186,7 +186,11 @@ class Features:
         index = catalogue.index
         recent = [r for r in profile.recent if r.item in index]
         liked = [r for r in profile.liked if r.item in index][:HISTORY]
-        contents = [r for r in profile.liked[:HISTORY] if r.text is not None or r.item in index]
+        contents = [
+            r
+            for r in profile.liked[:HISTORY]
+            if (r.item in index if r.text is None else search_vectors[r.text].any())  # zeros: words nobody can read
+        ]
         words: list[Array] = []
         rows = []
         for reference in contents:

@@ -34,7 +34,7 @@ from model.features import History, View
 from model.fold_state import FoldSettings, FoldState
 from model.heads import POSITIVE, Head
 from model.interests import topics
-from model.lists import best, diversify
+from model.lists import best, diversify, let_in
 from model.outcome import Evaluation, Outcome, answered
 from model.profile import Profile, Reference, Shown, remember
 from model.rival import Rival
@@ -46,6 +46,8 @@ __all__ = ["Fold", "FoldSettings"]
 DAY_MS = 86_400_000
 COLD_USER = 5
 NEW_ITEM = 5
+SOUGHT = 3
+"""Items that match a search best have a place in the list that answers it, whatever was learnt."""
 MAX_SEARCHES = 50_000
 """Vectors of searched words that are kept; those of a user who comes back are embedded anew."""
 Array = NDArray[np.float32]
@@ -315,16 +317,22 @@ class Fold(FoldState):
         if not len(catalogue):
             return None
         view, history = self._look(event.user, profile)
-        chosen = order = best(
-            view.scores,
-            lambda column: catalogue.ids[view.position(column)],
-            settings.length * (5 if settings.mmr else 1),
-        )
+
+        def name(column: int) -> str:
+            return catalogue.ids[view.position(column)]
+
+        chosen = order = best(view.scores, name, settings.length * (5 if settings.mmr else 1))
         moved: dict[int, str] = {}
         if settings.mmr and order:
             vectors = catalogue.content.text.vectors[[view.position(column) for column in order]]
             chosen = diversify(order, view.scores[order], vectors, settings.length, settings.mmr)
             moved = {item: "diversity" for item, before in zip(chosen, order, strict=False) if item != before}
+        if isinstance(event, Search) and self.search_vectors[event.text].any():
+            alike = view.x[self.features.names.index("searched")]
+            alike = np.where((view.scores > -np.inf) & (alike > 0), alike, -np.inf)
+            listed = let_in(chosen, best(alike, name, min(SOUGHT, settings.length)))
+            moved |= {column: "search" for column in listed if column not in chosen}
+            chosen = listed
         if not chosen:
             return None
         slots = self._explainer.slots(view, history, chosen, moved)

@@ -1,4 +1,4 @@
-"""Which items make a list: the best by score, then perhaps moved apart for diversity."""
+"""Which items make a list: the best by score, then perhaps moved apart for diversity, or let in for a search."""
 
 from collections.abc import Callable, Sequence
 
@@ -23,6 +23,18 @@ def best(scores: Array, name: Callable[[int], str], count: int) -> list[int]:
         return order
     pool = np.flatnonzero(scores >= scores[chosen[found - 1]]).tolist()
     return sorted(pool, key=lambda i: (-scores[i], name(i)))[:count]
+
+
+def let_in(chosen: Sequence[int], sought: Sequence[int]) -> list[int]:
+    """Return a list of the same length that holds all that was `sought`: what is missing takes the last places.
+
+    >>> let_in([5, 6, 7, 8], [7, 9])
+    [5, 6, 7, 9]
+    """
+    missing = [column for column in sought if column not in chosen]
+    others = [column for column in chosen if column not in sought]
+    gone = others[len(others) - len(missing) :]
+    return [column for column in chosen if column not in gone] + missing
 
 
 def diversify(order: Sequence[int], scores: Array, vectors: Vectors, length: int, trade: float) -> list[int]:
