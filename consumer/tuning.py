@@ -90,7 +90,7 @@ def run(job: Job, told: Progress, force: bool = False) -> Result:
         raise Fatal(f"{len(events)} events cannot be divided into some to learn from and some to judge by")
     dev = round(cut * (1 - DEV))
     stock = load(str(job.model))
-    heads = _stock_heads(stock, job.serving)
+    heads = stock_heads(stock, job.serving)
     serving = OnnxEncoder(job.serving, threads=torch.get_num_threads())
     with _step(told, "catalogue", 1):
         head = job.serving.heads().get(SENTIMENT)
@@ -195,7 +195,7 @@ def _export(
     return export_model(model, out, texts, lambda done, of: told("export", done, of), over)
 
 
-def _stock_heads(stock: Pretrained, serving: Bundle) -> dict[str, Head]:
+def stock_heads(stock: Pretrained, serving: Bundle) -> dict[str, Head]:
     """Return the heads of the model that serves, as they read the stock model's vectors.
 
     Raises:

@@ -1,6 +1,7 @@
 """The two parts: their cosines, heads, and the graph, for a projection alone and for an encoder that moved."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import onnx
 import pytest
 import torch
 
+from consumer.tuning import stock_heads
+from export.bundle import Bundle
 from export.encoder import OnnxEncoder
 from export.onnx import MAX_ABS_DIFF, export_model
 from model.content import split
+from model.errors import Fatal
 from model.heads import Head
 from model.training.pretrained import PooledEncoder
 from model.training.twopart import HALF, Projected, TwoPart, carried_over
@@ -85,3 +89,18 @@ def test_it_is_exported_as_it_is(tiny: Any, tmp_path: Path, moved: bool) -> None
     np.testing.assert_allclose(OnnxEncoder(bundle, "cpu").encode(WORDS), expected, atol=MAX_ABS_DIFF)
     nodes = [len(onnx.load(one.path / "encoder.onnx").graph.node) for one in (stock, bundle)]
     assert (nodes[1] > 1.5 * nodes[0]) == moved  # with a projection alone, a text goes through the encoder once
+
+
+def test_a_tuned_model_s_heads_are_found_again_in_the_stock_s_vectors(tiny: Any, tmp_path: Path) -> None:
+    """So that the next tuning, which begins from the stock model, hands them on."""
+    rng = np.random.default_rng(0)
+    head = Head.of(("negative", "positive"), rng.normal(size=(2, 32)), rng.normal(size=2))
+    models = {"stock": (tiny, head), "tuned": (two(tiny, trained(tiny, False)), carried_over(head))}
+    for name, (model, own) in models.items():
+        found = stock_heads(tiny, export_model(model, tmp_path / name, heads={"sentiment": own}))["sentiment"]
+        np.testing.assert_allclose(found.weights, head.weights, atol=1e-6)
+        np.testing.assert_allclose(found.bias, head.bias, atol=1e-6)
+    other = copy.deepcopy(tiny.body)
+    shaken(other, 0.1)
+    with pytest.raises(Fatal, match="read other vectors"):
+        stock_heads(replace(tiny, body=other), Bundle.open(tmp_path / "tuned"))
