@@ -25,8 +25,9 @@ from tests.bench.usual import shipped_model
 GRAPH = "encoder.onnx"
 LAYERS = 3
 """Of the shallow one; the shipped one has twice as many."""
-GOOD = ("plain", "carried", "shallow")
-"""As shipped, so that serve embeds the catalogue; with the catalogue's vectors; other weights, with vectors, too."""
+GOOD = ("plain", "carried", "shallow", "learnt")
+"""As shipped, so that serve embeds the catalogue; with the catalogue's vectors; other weights, with vectors, too; the
+shipped ones with a part that was learnt beside them, with vectors."""
 
 
 class Bad(NamedTuple):
@@ -45,8 +46,10 @@ def good(name: str, folder: Path, shipped: Bundle, texts: Sequence[str]) -> Bund
     if not out.exists():
         if name == "carried":
             _derived(shipped, out, lambda there: _carry(there, shipped, [*texts, *_topics()]))
-        else:
+        elif name == "shallow":
             _export_shallow(out)
+        else:
+            _run("tests.drill.two_parts", str(out))
     return Bundle.open(out)
 
 
@@ -129,16 +132,20 @@ def _carry_nothing(there: Path, texts: Sequence[str], dim: int) -> None:
 
 
 def _export_shallow(out: Path) -> None:
-    """Export the shipped model without its upper layers, in a process of its own: PyTorch's memory is gone then."""
+    """Export the shipped model without its upper layers."""
     model = out.parent / f"{out.name}-model"
     shutil.copytree(shipped_model(), model, dirs_exist_ok=True)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"num_hidden_layers": LAYERS}))
-    command = [sys.executable, "-m", "consumer.cli", "export", str(model), str(out), "--items", "ml-100k"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    _run("consumer.cli", "export", str(model), str(out), "--items", "ml-100k")
+    shutil.rmtree(model)
+
+
+def _run(*command: str) -> None:
+    """Run a module in a process of its own: PyTorch's memory is gone then."""
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Fatal(f"the export failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    shutil.rmtree(model)
 
 
 def _test(there: Path, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
