@@ -8,6 +8,8 @@ from model.kernels import DECAY
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
+RARE_PACE = np.float32(0.001)
+"""Of the normalisation of a rare feature at most."""
 
 
 @njit(cache=True)
@@ -65,13 +67,14 @@ def softmax_step(
     gradients: Array,
     rare: Array,
     slopes: Array,
-) -> tuple[np.float32, np.float32]:
+) -> np.float32:
     """Take one AdaGrad step in place; `odds` are exp(score - highest score), 0 where an item cannot be shown.
 
     Features are normalised over the items that are `there` (1, else 0). A `rare` one (1, else 0) is so only where it is
-    not 0 everywhere: zeros would take its spread away, and its weight would tower when it speaks again.
+    not 0 everywhere: zeros would take its spread away, and its weight would tower when it speaks again. So would the
+    first items of a new catalogue, were they all alike: its prior is worth a thousand steps.
 
-    Returns the bias that goes with the new `slopes`, and the probability that `chosen` had.
+    Returns the probability that `chosen` had.
     """
     n = x.shape[1]
     whole = np.float32(0)
@@ -80,7 +83,6 @@ def softmax_step(
         whole += odds[i]
         count += there[i]
     count = max(count, np.float32(1))
-    bias = np.float32(0)
     for f in range(x.shape[0]):
         row = x[f]
         expected = np.float32(0)
@@ -96,11 +98,11 @@ def softmax_step(
         if square > 0 or not rare[f]:
             here = total / count
             spread = max(square / count - here * here, np.float32(0))
-            mean[f] += pace * (here - mean[f])
-            variance[f] += pace * (spread + (here - mean[f]) ** 2 - variance[f])
+            own = min(pace, RARE_PACE) if rare[f] else pace
+            mean[f] += own * (here - mean[f])
+            variance[f] += own * (spread + (here - mean[f]) ** 2 - variance[f])
         slopes[f] = weights[f] / np.sqrt(variance[f] + np.float32(1e-6))
-        bias -= slopes[f] * mean[f]
-    return bias, odds[chosen] / whole
+    return np.float32(odds[chosen] / whole)
 
 
 @njit(cache=True)

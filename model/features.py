@@ -186,10 +186,9 @@ class Features:
         index = catalogue.index
         recent = [r for r in profile.recent if r.item in index]
         liked = [r for r in profile.liked if r.item in index][:HISTORY]
+        # Words that no encoder can read are zeros, and say nothing: less what all items share, zeros would.
         contents = [
-            r
-            for r in profile.liked[:HISTORY]
-            if (r.item in index if r.text is None else search_vectors[r.text].any())  # zeros: words nobody can read
+            r for r in profile.liked[:HISTORY] if (r.item in index if r.text is None else search_vectors[r.text].any())
         ]
         words: list[Array] = []
         rows = []
@@ -247,10 +246,14 @@ class Features:
         if self._x.shape[1] != len(offsets):
             self._x = np.zeros((len(self.names), len(offsets)), np.float32)
         x, scores = self._x, np.empty(len(offsets), np.float32)
+        slopes = ranker.slopes
+        if self._silent:  # a prior, or a state that was learnt when it was not silent, would speak for it
+            slopes = slopes.copy()
+            slopes[self._silent] = 0
         feature_matrix(
             x,
             scores,
-            ranker.slopes,  # 0 for what is silent: it is 0 whenever the ranker learns
+            slopes,
             ranker.bias,
             offsets,
             tables.alone if isinstance(columns, slice) else np.take(tables.alone, columns, 1),

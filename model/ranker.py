@@ -43,6 +43,10 @@ class SoftmaxRanker:
     def _fold(self) -> None:
         """Fold normalisation into the weights, so that scoring is one product: `slopes @ x + bias`."""
         self.slopes: Array = self.weights / np.sqrt(self.variance + np.float32(1e-6))
+        self._centre()
+
+    def _centre(self) -> None:
+        # The same sum after a step as after a restart: one that adds in another order gives another last digit.
         self.bias = np.float32(-(self.slopes @ self.mean))
 
     def learn(self, features: Array, scores: Array, there: Array, chosen: int) -> float:
@@ -54,7 +58,7 @@ class SoftmaxRanker:
         self.steps += 1
         odds = np.exp(scores - scores.max())
         pace = np.float32(max(1.0 / self.steps, 0.001))
-        bias, probability = softmax_step(
+        probability = softmax_step(
             features,
             odds,
             there,
@@ -68,7 +72,7 @@ class SoftmaxRanker:
             self._rare,
             self.slopes,
         )
-        self.bias = np.float32(bias)  # compiled code returns Python's float, for which others would be compiled anew
+        self._centre()
         return float(probability)
 
     def probability(self, scores: Array, chosen: int) -> float:

@@ -41,10 +41,9 @@ class _Constant:
     """Gives every text one vector: for the topics that a fold must have, and that nobody here asks about."""
 
     version = "none"
-    learnt = 0
 
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
+    def __init__(self, dim: int, learnt: int = 0) -> None:
+        self.dim, self.learnt = dim, learnt
 
     def encode(self, texts: Iterable[str]) -> Vectors:
         """Return the same unit vector for each text, shape (len(texts), dim)."""
@@ -123,8 +122,9 @@ class PenchantRanker(reco.base.Ranker):
             ttl_days=NEVER,
             without=frozenset(self.without or ()),
         )
-        taxonomy = Taxonomy([TopicWords("all", ["all"])], _Constant(self._dim))
-        return Fold(settings, self.encoder or _Constant(self._dim), taxonomy)
+        encoder = _Constant(self._dim) if self.encoder is None else self.encoder
+        taxonomy = Taxonomy([TopicWords("all", ["all"])], _Constant(encoder.dim, encoder.learnt))
+        return Fold(settings, encoder, taxonomy)
 
     @property
     def is_contextual(self) -> bool:

@@ -155,3 +155,28 @@ def test_back_to_the_stock_model_it_is_silent_and_its_weight_is_kept(items: list
     run(fold, encoder, clicks(300, seed=1))
     assert weight(fold) == kept
     assert fold.catalogue.content.learnt is None
+
+
+@pytest.mark.parametrize("paired", [None, True])
+def test_a_restored_fold_goes_on_to_the_last_digit(
+    items: list[Item], encoder: WordEncoder, whole: int, paired: bool | None
+) -> None:
+    """With searches among the events, and for an encoder of one part or of two."""
+    one = encoder if paired is None else TwoParts(paired)
+    dice = np.random.default_rng(0)
+    events: list[Event] = []
+    for event in clicks(400):
+        if dice.random() < 0.3:
+            said = f"part{dice.integers(40)}"
+            events.append(Search(id=f"s{event.id}", user=event.user, at_ms=event.at_ms, text=said))
+        events.append(event)
+    fold, back = (prepare(items, one, FoldSettings(whole=whole)) for _ in range(2))
+    for number, event in enumerate(events[:250]):
+        run(fold, one, [event])
+        if number % 10 == 9:
+            back.load_delta(fold.take_delta())
+    for user in fold.profiles:
+        back.load_user(user, fold.dump_user(user) or b"")
+    back.loaded()
+    assert run(back, one, events[250:]) == run(fold, one, events[250:])
+    assert back.ranker.dump() == fold.ranker.dump()

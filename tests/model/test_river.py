@@ -17,6 +17,7 @@ from model.river_choice import ChoiceClassifier, HitRate
 from model.taxonomy import Taxonomy
 from tests.model.conftest import WordEncoder
 from tests.model.test_fold import clicks
+from tests.model.test_learnt import TwoParts
 
 # River is typed in part; what comes in this way is not typed at all.
 checks, evaluate, metrics, reco, stream = (
@@ -294,3 +295,9 @@ def test_river_itself_cannot_evaluate_rankers_yet() -> None:
     choice = [({"a": 1}, 3.0, {"user": "u", "item": "i"})]
     with pytest.raises(ValueError, match="not compatible"):
         evaluate.progressive_val_score(choice, reco.Baseline(), metrics.MAE())
+
+
+def test_a_tuned_encoder_s_two_parts_are_taken() -> None:
+    model = taught(ratings(60), encoder=TwoParts(paired=True))
+    assert model.fold.catalogue.content.learnt is not None
+    assert len(model.rank("u1", {"i1", "i2"})) == 2

@@ -1,12 +1,14 @@
 """A search counts at once, whatever was learnt of anything else, and as much as it then proves to be worth."""
 
+import copy
+
 import msgspec
 import numpy as np
 import pytest
 
 from model.errors import Fatal
 from model.evaluate import prepare
-from model.events import Click, Event, Item, Search
+from model.events import Click, Event, Item, Request, Search
 from model.explain import sentence
 from model.features import PRIORS
 from model.fold import Fold, FoldSettings
@@ -170,3 +172,29 @@ def test_a_state_from_before_it_goes_on(items: list[Item], encoder: WordEncoder)
     assert np.array_equal(fold.ranker.slopes, old.ranker.slopes)
     with pytest.raises(Fatal, match="of other features"):
         fold.load_delta(msgspec.msgpack.encode(msgspec.structs.replace(before, format=2)))
+
+
+@pytest.mark.parametrize("silent", ["searched", "content"])
+def test_a_prior_does_not_speak_where_it_is_silenced(
+    items: list[Item], encoder: WordEncoder, whole: int, silent: str
+) -> None:
+    fold = prepare(items, encoder, FoldSettings(whole=whole, without=frozenset({silent})))
+    run(fold, encoder, [*clicks(100), Search(id="s", user="new", at_ms=10**6, text="part8")])
+    assert weight(fold) == PRIORS[FEATURE].weight
+    view, _ = fold._look("new", fold.profiles["new"])
+    shown = view.scores > -np.inf
+    assert shown.sum() > 20
+    told = fold.ranker.slopes @ view.x[:, shown] + fold.ranker.bias
+    assert view.scores[shown] == pytest.approx(told, abs=1e-5)
+
+
+def test_words_that_no_encoder_can_read_say_nothing(fold: Fold, encoder: WordEncoder) -> None:
+    """As those in a history that only the model before could embed: they are zeros then, and zeros are like nothing."""
+    run(fold, encoder, [*clicks(300), *(Click(id=f"c{n}", user="u", at_ms=n, item=f"i{n}") for n in range(5))])
+    run(fold, encoder, [Search(id="s", user="u", at_ms=10**6, text="part8")])
+    twins = fold, copy.deepcopy(fold)
+    twins[1].apply(Search(id="t", user="u", at_ms=10**6, text="?"), {"?": np.zeros(encoder.dim, np.float32)})
+    request = Request(id="r", user="u", at_ms=10**6)
+    (one,), (other,) = (run(each, encoder, [request]) for each in twins)
+    assert one.recommendation is not None
+    assert one.recommendation == other.recommendation
