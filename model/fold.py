@@ -328,9 +328,7 @@ class Fold(FoldState):
             chosen = diversify(order, view.scores[order], vectors, settings.length, settings.mmr)
             moved = {item: "diversity" for item, before in zip(chosen, order, strict=False) if item != before}
         if isinstance(event, Search) and self.search_vectors[event.text].any():
-            alike = view.x[self.features.names.index("searched")]
-            alike = np.where((view.scores > -np.inf) & (alike > 0), alike, -np.inf)
-            listed = let_in(chosen, best(alike, name, min(SOUGHT, settings.length)))
+            listed = let_in(chosen, best(self._alike(view), name, min(SOUGHT, settings.length)))
             moved |= {column: "search" for column in listed if column not in chosen}
             chosen = listed
         if not chosen:
@@ -342,6 +340,13 @@ class Fold(FoldState):
         return Recommendation(
             identity, event.user, event.at_ms, event.id, self.version, self.ranker.steps, "greedy", slots
         )
+
+    def _alike(self, view: View) -> Array:
+        """Return how like the latest search the columns are, -inf for what is not, or cannot be shown."""
+        beyond = view.x[self.features.names.index("searched")]
+        # What items have in common with all counts here: an item of the very words has a cosine of 1.
+        cosine = beyond + view.past.text.common[: len(beyond)]
+        return np.where((view.scores > -np.inf) & (beyond > 0), cosine, -np.inf).astype(np.float32)
 
     def _interests(self, event: Event, profile: Profile) -> Interests:
         found = topics(profile.liked, self.catalogue, self.search_vectors, self.taxonomy)

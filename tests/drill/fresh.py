@@ -18,7 +18,7 @@ GIVE_UP_SECONDS = 15.0
 
 
 class Fresh(threading.Thread):
-    """Sends an item and then, until a list holds it, searches for its title by users of whom nothing else is known."""
+    """Sends an item and then, until a list holds it, searches for its words by users of whom nothing else is known."""
 
     def __init__(self, settings: Settings, items: Sequence[Item], reader: Reader) -> None:
         super().__init__(name="fresh", daemon=True)
@@ -45,7 +45,7 @@ class Fresh(threading.Thread):
         began = time.time()
         self._send(self._settings.items_topic, item.item, encode(item))
         while item.item not in self._reader.fresh and time.time() < began + GIVE_UP_SECONDS:
-            self._search(item.title or item.item)
+            self._search(item.content())  # its title alone is most like other titles with "volume" in them
             if self._stop_it.wait(SEARCH_SECONDS):
                 return  # the end of the drill is no failure
         seen_ms = self._reader.fresh.get(item.item)

@@ -85,6 +85,18 @@ def test_whatever_was_learnt_a_search_finds_what_it_says(items: list[Item], enco
     assert all(slot.moved_by is None for slot in later.items)  # it is for the answer alone
 
 
+def test_an_item_of_the_very_words_is_the_most_like_them(items: list[Item], encoder: WordEncoder, whole: int) -> None:
+    """Also if it is like all others, and so like nothing in particular."""
+    fold = prepare(items, encoder, FoldSettings(whole=whole))
+    run(fold, encoder, clicks(600))
+    slope(fold, new=-100)
+    common = "space alien robot ship love wedding kiss couple"
+    rivals = [f"{common} {word}" for word in ("door", "tree", "sky", "lamp")]
+    for name, title in {"fresh": common, **{f"r{n}": title for n, title in enumerate(rivals)}}.items():
+        fold.put_item(Item(item=name, title=title), encoder.encode([title])[0])
+    assert "fresh" in search(fold, encoder, common, user="u1")
+
+
 def test_a_search_lets_nothing_in_that_cannot_be_shown(items: list[Item], encoder: WordEncoder) -> None:
     fold = prepare(items, encoder, FoldSettings())
     run(fold, encoder, [Click(id="c", user="u", at_ms=1, item="i7")])
