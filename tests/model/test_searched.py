@@ -85,16 +85,20 @@ def test_whatever_was_learnt_a_search_finds_what_it_says(items: list[Item], enco
     assert all(slot.moved_by is None for slot in later.items)  # it is for the answer alone
 
 
-def test_an_item_of_the_very_words_is_the_most_like_them(items: list[Item], encoder: WordEncoder, whole: int) -> None:
-    """Also if it is like all others, and so like nothing in particular."""
-    fold = prepare(items, encoder, FoldSettings(whole=whole))
-    run(fold, encoder, clicks(600))
-    slope(fold, new=-100)
-    common = "space alien robot ship love wedding kiss couple"
-    rivals = [f"{common} {word}" for word in ("door", "tree", "sky", "lamp")]
-    for name, title in {"fresh": common, **{f"r{n}": title for n, title in enumerate(rivals)}}.items():
-        fold.put_item(Item(item=name, title=title), encoder.encode([title])[0])
-    assert "fresh" in search(fold, encoder, common, user="u1")
+def test_an_item_of_the_very_words_is_the_most_like_them(encoder: WordEncoder, whole: int) -> None:
+    """Also beside some that are less like them, but have less in common with everything."""
+    fold = prepare([], encoder, FoldSettings(whole=whole))
+    slope(fold, new=-100, searched=0)
+    vectors = {f"i{n}": [1.0, 0.0] for n in range(40)}
+    vectors |= {"fresh": [0.8, 0.6]} | {f"r{n}": [0.3, 0.95] for n in range(3)}
+    for name, vector in vectors.items():
+        fold.put_item(Item(item=name), np.array(vector + [0.0] * 62, np.float32))
+    for n in range(40):
+        fold.apply(Click(id=f"c{n}", user=f"u{n}", at_ms=n, item=f"i{n}"), {})
+    said = np.array([0.8, 0.6] + [0.0] * 62, np.float32)
+    outcome = fold.apply(Search(id="q", user="u", at_ms=50, text="fresh"), {"fresh": said})
+    assert outcome.recommendation is not None
+    assert next(one.item for one in outcome.recommendation.items if one.moved_by) == "fresh"
 
 
 def test_a_search_lets_nothing_in_that_cannot_be_shown(items: list[Item], encoder: WordEncoder) -> None:
