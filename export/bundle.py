@@ -41,7 +41,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     dim: int
     learnt: int = 0
-    """Of `dim`, the last so many are a part of their own, as long as the rest: what was learnt from choices."""
+    """Of `dim`, the last half is a part of its own, what was learnt from choices; 0 where nothing was."""
     max_length: int
     """Tokens, special ones included."""
     pooling: Pooling
@@ -187,7 +187,7 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
             raise BadBundle(f"{where}: {name!r} is not the name of a file in the bundle; {ADVICE}")
     if content_version(manifest.sha256) != manifest.version:
         raise BadBundle(f"{where}: version {manifest.version!r} is not that of these files; {ADVICE}")
-    if not 0 <= manifest.learnt < max(manifest.dim, 1):
+    if manifest.learnt and 2 * manifest.learnt != manifest.dim:
         raise BadBundle(f"{where}: {manifest.learnt} of {manifest.dim} dimensions cannot be a part; {ADVICE}")
     if "fp32" not in manifest.forms:
         raise BadBundle(f"{where}: has no fp32 form; {ADVICE}")

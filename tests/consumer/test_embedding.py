@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from consumer.batch import CUT, Texts, Work, fold_poll
-from consumer.embedding import embed
+from consumer.embedding import _Helped, embed
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position
 from model.encoding import Vectors
 from model.errors import Fatal
 from model.events import DeadLetter, Search
 from model.fold import Fold
+from model.taxonomy import Taxonomy
 from tests.consumer.test_batch import Fake
 from tests.consumer.test_state import ENCODER, new_fold
+from tests.model.test_learnt import TwoParts
 
 
 def fresh(fold: Fold) -> PartitionState:
@@ -123,3 +125,13 @@ def test_a_long_reason_does_not_hide_that_the_value_is_cut() -> None:
     assert letters(work)[0].detail.endswith(CUT)
     assert len(letters(work)[0].detail) < 500
     assert len(letters(work)[0].value or b"") == 512 * 1024
+
+
+def test_topics_of_a_model_of_two_parts_are_those_of_its_text() -> None:
+    """Also where a bundle brings some of their vectors."""
+    two, topics = TwoParts(paired=True), Taxonomy.read()[:3]
+    first = topics[0].descriptions[0]
+    brought = dict(zip([first], two.encode([first]), strict=True))
+    found = Taxonomy(topics, _Helped(two, lambda texts: {text: brought[text] for text in texts if text in brought}))
+    np.testing.assert_allclose(found.vectors, Taxonomy(topics, two).vectors, atol=1e-6)
+    assert found.vectors.shape == (3, two.dim - two.learnt)

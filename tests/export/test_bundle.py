@@ -72,7 +72,7 @@ def test_a_report_that_could_not_be_told(copied: Path, tuning: dict[str, Any]) -
     _refused(copied, "unreadable")
 
 
-@pytest.mark.parametrize("learnt", [-1, 384, 1000])
+@pytest.mark.parametrize("learnt", [-192, 7, 384, 1000])
 def test_a_part_that_there_cannot_be(copied: Path, learnt: int) -> None:
     _edit_manifest(copied, learnt=learnt)
     _refused(copied, "cannot be a part")

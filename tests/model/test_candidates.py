@@ -22,6 +22,7 @@ from model.leaders import Leaders, strongest
 from model.tables import Fact
 from tests.model.conftest import WordEncoder
 from tests.model.test_fold import run
+from tests.model.test_learnt import TwoParts
 
 SEEDS = st.integers(0, 2**32 - 1)
 WORDS = ["alien", "robot", "ship", "moon", "love", "kiss", "wedding", "dance", "gun", "train", "horse", "river"]
@@ -445,3 +446,18 @@ def test_an_item_is_not_like_itself_in_a_modality(many: list[Item], encoder: Wor
     found = folds[1].catalogue.modal_cosines(past, items)
     assert found == pytest.approx(folds[0].catalogue.modal[:, past][:, :, items], abs=1e-6)
     assert found[0, 0, 2] == found[0, 1, 0] == 0
+
+
+def test_what_was_learnt_proposes_nothing(many: list[Item], few: None) -> None:
+    """The candidates of a tuned model are those of the model that it began as."""
+    found = []
+    for one in (TwoParts(paired=True), WordEncoder()):
+        fold = prepare(many, one, FoldSettings(whole=0))
+        run(
+            fold, one, [Click(id="c", user="u", at_ms=1, item="i7"), Search(id="s", user="u", at_ms=2, text="moon gun")]
+        )
+        view, _ = fold._look("u", fold.profiles["u"])
+        assert view.items is not None
+        found.append(view.items.tolist())
+    assert len(found[0]) < 200
+    assert found[0] == found[1]

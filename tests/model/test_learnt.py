@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from model.catalogue import WHOLE
+from model.content import Content, split
 from model.encoding import Vectors
 from model.evaluate import judge, prepare, report
 from model.events import Click, Event, Item, Search
 from model.explain import sentence
 from model.fold import Fold, FoldSettings
-from model.gate import go_over
+from model.gate import CONTENT_ALONE, go_over
 from model.taxonomy import Taxonomy
 from tests.model.conftest import WordEncoder
 from tests.model.test_fold import clicks, run
@@ -64,9 +65,10 @@ def weight(fold: Fold) -> float:
     return float(fold.ranker.weights[fold.features.names.index("learnt")])
 
 
-def test_going_over_changes_nothing_at_first(items: list[Item], encoder: WordEncoder, whole: int) -> None:
+@pytest.mark.parametrize("mmr", [0.0, 0.5])
+def test_going_over_changes_nothing_at_first(items: list[Item], encoder: WordEncoder, whole: int, mmr: float) -> None:
     """Neither what is listed nor interests: the ranker has yet to see that what was learnt is worth anything."""
-    stock, tuned = (prepare(items, encoder, FoldSettings(whole=whole)) for _ in range(2))
+    stock, tuned = (prepare(items, encoder, FoldSettings(whole=whole, mmr=mmr)) for _ in range(2))
     for fold in (stock, tuned):
         run(fold, encoder, clicks(300))
     two = TwoParts(paired=True)
@@ -85,11 +87,9 @@ def test_going_over_changes_nothing_at_first(items: list[Item], encoder: WordEnc
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_the_ranker_believes_what_proves_itself(pairs: list[Item], paired: bool) -> None:
-    """Here counts are silent, so that only what was learnt can tell which item goes with which."""
-    counts = frozenset({"together", "together_cosine", "together_latest", "followed", "liked_together",
-                        "liked_together_cosine", "new_together_cosine"})  # fmt: skip
+    """Here text alone ranks, as in the gate, so that only what was learnt can tell which item goes with which."""
     two = TwoParts(paired)
-    fold = prepare(pairs, two, FoldSettings(without=counts))
+    fold = prepare(pairs, two, FoldSettings(without=CONTENT_ALONE))
     fold.ranker.gradients[fold.features.names.index("learnt")] = 1000  # some thousand choices would do it, else
     judged = judge(fold, visits(1500), two)
     found = report(judged)["last_half"]["penchant"]
@@ -180,3 +180,44 @@ def test_a_restored_fold_goes_on_to_the_last_digit(
     back.loaded()
     assert run(back, one, events[250:]) == run(fold, one, events[250:])
     assert back.ranker.dump() == fold.ranker.dump()
+
+
+def test_its_weight_moves_slowly(pairs: list[Item]) -> None:
+    """By its prior: what fits one user's next choices by chance is not believed at once."""
+    two, found = TwoParts(paired=True), []
+    for squares in (None, 1):
+        fold = prepare(pairs, two, FoldSettings(without=CONTENT_ALONE))
+        if squares is not None:
+            fold.ranker.gradients[fold.features.names.index("learnt")] = squares
+        judge(fold, visits(50), two)
+        found.append(weight(fold))
+    assert 0 < found[0] < 0.2 * found[1]
+
+
+def test_what_is_dropped_is_dropped_from_both_parts(items: list[Item]) -> None:
+    two = TwoParts(paired=True)
+    vectors = two.encode([item.content() for item in items])
+    content = Content.of(vectors, range(40), two.learnt, 64, 64)
+    for i in range(10):
+        content.drop(i, 40)
+    left = vectors.copy()
+    left[:10] = 0
+    expected = Content.of(left, range(10, 40), two.learnt, 64, 64)
+    for ours, theirs in zip(content.parts, expected.parts, strict=True):
+        assert np.array_equal(ours.vectors, theirs.vectors)
+        assert ours.mean == pytest.approx(theirs.mean, abs=1e-6)
+        assert ours.similarity == pytest.approx(theirs.similarity, abs=1e-6)
+
+
+def test_words_that_no_encoder_can_read_are_zeros_in_both_parts() -> None:
+    for part in split(np.zeros((2, 80), np.float32), 16):
+        assert not part.any()
+
+
+def test_without_content_it_is_silent(items: list[Item], whole: int) -> None:
+    two = TwoParts(paired=True)
+    fold = prepare(items, two, FoldSettings(whole=whole, without=frozenset({"content"})))
+    run(fold, two, [*clicks(50), Search(id="s", user="u1", at_ms=10**6, text="love part7")])
+    view, _ = fold._look("u1", fold.profiles["u1"])
+    for name in ("content", "content_best", "new_content", "new_content_best", "searched", "learnt"):
+        assert not view.x[fold.features.names.index(name)].any()

@@ -13,6 +13,7 @@ from model.explain import sentence
 from model.features import PRIORS
 from model.fold import Fold, FoldSettings
 from model.fold_state import _Delta
+from model.gate import CONTENT_ALONE
 from tests.model.conftest import WordEncoder
 from tests.model.test_fold import clicks, run
 
@@ -45,7 +46,7 @@ def searches(meant: bool) -> list[Event]:
     for one in clicks(1200, users=120):
         assert isinstance(one, Click)
         said = one.item[1:] if meant else dice.integers(40)
-        events.append(Search(id=f"s{one.id}", user=one.user, at_ms=one.at_ms, text=f"part{said}"))
+        events.append(Search(id=f"s{one.id}", user=one.user, at_ms=one.at_ms, text=f"part{said}."))
         events.append(one)
     return events
 
@@ -105,7 +106,7 @@ def test_a_search_lets_nothing_in_that_cannot_be_shown(items: list[Item], encode
     fold = prepare(items, encoder, FoldSettings())
     run(fold, encoder, [Click(id="c", user="u", at_ms=1, item="i7")])
     fold.drop_item("i9")
-    for number, text in enumerate(("part7", "part9")):
+    for number, text in enumerate(("part7.", "part9.")):
         assert not {"i7", "i9"} & set(search(fold, encoder, text, user="u", number=number))
 
 
@@ -132,10 +133,10 @@ def test_it_is_the_latest_search_that_counts_and_fades(fold: Fold, encoder: Word
     run(
         fold,
         encoder,
-        [Search(id="s1", user="u", at_ms=1, text="part3"), Search(id="s2", user="u", at_ms=2, text="part8")],
+        [Search(id="s1", user="u", at_ms=1, text="part3."), Search(id="s2", user="u", at_ms=2, text="part8.")],
     )
     at_once = value("i8")
-    assert at_once > 0.05 > value("i3")
+    assert at_once > 0.2 > 0.1 > value("i3")  # but for chance, they share no word
     run(fold, encoder, [Click(id="c1", user="u", at_ms=3, item="i0")])
     assert value("i8") == pytest.approx(0.8 * at_once, rel=1e-5)
     run(fold, encoder, [Click(id=f"d{n}", user="u", at_ms=4 + n, item=f"i{n + 10}") for n in range(9)])
@@ -161,7 +162,7 @@ def test_the_reason_is_the_search(fold: Fold, encoder: WordEncoder) -> None:
 def test_the_weight_is_learnt(fold: Fold, encoder: WordEncoder, meant: bool) -> None:
     run(fold, encoder, searches(meant))
     prior = PRIORS[FEATURE].weight
-    assert weight(fold) > 0.1 * prior if meant else weight(fold) < 0.05 * prior
+    assert weight(fold) > prior if meant else weight(fold) < 0.05 * prior
 
 
 def test_silence_changes_nothing_of_it(fold: Fold, encoder: WordEncoder) -> None:
@@ -195,7 +196,7 @@ def test_a_prior_does_not_speak_where_it_is_silenced(
     items: list[Item], encoder: WordEncoder, whole: int, silent: str
 ) -> None:
     fold = prepare(items, encoder, FoldSettings(whole=whole, without=frozenset({silent})))
-    run(fold, encoder, [*clicks(100), Search(id="s", user="new", at_ms=10**6, text="part8")])
+    run(fold, encoder, [*clicks(100), Search(id="s", user="new", at_ms=10**6, text="part8.")])
     assert weight(fold) == PRIORS[FEATURE].weight
     view, _ = fold._look("new", fold.profiles["new"])
     shown = view.scores > -np.inf
@@ -207,10 +208,30 @@ def test_a_prior_does_not_speak_where_it_is_silenced(
 def test_words_that_no_encoder_can_read_say_nothing(fold: Fold, encoder: WordEncoder) -> None:
     """As those in a history that only the model before could embed: they are zeros then, and zeros are like nothing."""
     run(fold, encoder, [*clicks(300), *(Click(id=f"c{n}", user="u", at_ms=n, item=f"i{n}") for n in range(5))])
-    run(fold, encoder, [Search(id="s", user="u", at_ms=10**6, text="part8")])
+    run(fold, encoder, [Search(id="s", user="u", at_ms=10**6, text="part8.")])
     twins = fold, copy.deepcopy(fold)
     twins[1].apply(Search(id="t", user="u", at_ms=10**6, text="?"), {"?": np.zeros(encoder.dim, np.float32)})
     request = Request(id="r", user="u", at_ms=10**6)
     (one,), (other,) = (run(each, encoder, [request]) for each in twins)
     assert one.recommendation is not None
     assert one.recommendation == other.recommendation
+
+
+def test_all_that_it_adds_is_the_search_s(fold: Fold, encoder: WordEncoder) -> None:
+    """Other things that were liked have no part in it, and where it speaks against an item, that is said, too."""
+    run(fold, encoder, clicks(200))
+    slope(fold, **dict.fromkeys(fold.features.names, 0.0) | {FEATURE: 5.0})
+    (outcome,) = run(fold, encoder, [Search(id="q", user="u1", at_ms=fold.stream_ms, text="part3. part7.")])
+    assert outcome.recommendation is not None
+    view, _ = fold._look("u1", fold.profiles["u1"])
+    place, columns = fold.features.names.index(FEATURE), {view.position(n): n for n in range(view.x.shape[1])}
+    for slot in outcome.recommendation.items:
+        (reason,) = slot.because
+        assert reason.event == "q"
+        added = 5.0 * view.x[place, columns[fold.catalogue.index[slot.item]]]
+        assert reason.contribution == pytest.approx(added, rel=1e-3)
+
+
+def test_text_alone_in_the_gate_has_it(items: list[Item], encoder: WordEncoder) -> None:
+    fold = prepare(items, encoder, FoldSettings(without=CONTENT_ALONE))
+    assert search(fold, encoder, "part31.")[0] == "i31"  # nothing was learnt yet: by the prior

@@ -49,6 +49,7 @@ def test_the_encoder_that_read_is_tuned_and_the_stock_stays(tiny: Any, tmp_path:
     plain, read = tuned(tiny, tmp_path / "plain", 0, told), tuned(tiny, tmp_path / "read", 2, told)
     assert told.count("masked words") > 1
     assert (len(plain.mlm_losses), len(read.mlm_losses)) == (0, 2)
+    assert plain.losses != read.losses  # the projection is of what was read
     assert read.trainable_share == 1 > plain.trainable_share
     for one in (plain, read):
         np.testing.assert_allclose(one.model().embed(words)[:, :32] * 2**0.5, before, atol=1e-5)
