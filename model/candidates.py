@@ -25,8 +25,9 @@ Mask = NDArray[np.bool_]
 
 PAIRED = 200
 """Counted most with the user's latest items, for their share of the candidate's own count."""
-ALIKE = (150, 75)
-"""Nearest to what was liked and searched, by the signs of their vectors; and to the latest of it alone."""
+ALIKE = (150, 75, 50)
+"""Nearest to what was liked and searched, by the signs of their vectors; to the latest of it alone; and to the latest
+search, if that is not it."""
 LEAST = 100
 """With fewer candidates, as on the first day, others are drawn by lot; more where lists are longer."""
 
@@ -45,7 +46,7 @@ class Candidates:
     def propose(self, recent: Indices, liked: Indices, sought: Vectors, hidden: Indices) -> Indices:
         """Return the candidates, ascending: available, not `hidden`, and near the user's past or popular.
 
-        `recent` and `liked` are the user's items, newest first; `sought`, shape (at most 2, dim), the directions that
+        `recent` and `liked` are the user's items, newest first; `sought`, shape (at most 3, dim), the directions that
         vectors of texts should have.
         """
         self._reserve()

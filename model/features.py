@@ -319,11 +319,13 @@ class Features:
         vectors = _vectors(text, history, words)
         sought = vectors[:0]
         if vectors.any():
-            sought = vectors[:2].copy()
-            # By the feature `content`, a product with the mean of what was liked and searched; and by the latest of it.
-            mean, weights = text.mean, DECAY[: len(vectors)]
-            sought[-1] = vectors[0] - mean
-            sought[0] = weights @ vectors / weights.sum() - mean
+            # By the feature `content`, a product with the mean of what was liked and searched; by the latest of it; and
+            # by `searched`, as long as that speaks.
+            weights = DECAY[: len(vectors)]
+            wanted = [weights @ vectors / weights.sum(), vectors[0]]
+            if history.latest > 0:
+                wanted.append(vectors[history.latest])
+            sought = np.stack(wanted) - text.mean
         return self._candidates.propose(history.recent, history.liked, sought, gone)
 
 

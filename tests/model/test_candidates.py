@@ -42,7 +42,7 @@ def many() -> list[Item]:
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every source propose little, so that most of 600 items are no candidates."""
     monkeypatch.setattr(model.candidates, "PAIRED", 30)
-    monkeypatch.setattr(model.candidates, "ALIKE", (30, 15))
+    monkeypatch.setattr(model.candidates, "ALIKE", (30, 15, 15))
     monkeypatch.setattr(model.candidates, "LEAST", 20)
     monkeypatch.setattr(model.tables, "LEADERS", 15)
 
@@ -255,6 +255,22 @@ def test_content_is_the_same_put_one_by_one_all_at_once_or_grown(encoder: WordEn
             assert (other.signs == made.signs).all()
 
 
+def test_what_was_searched_is_proposed_as_long_as_the_search_speaks(
+    many: list[Item], encoder: WordEncoder, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.candidates, "LEAST", 1)  # so that none is drawn by lot
+    fold = prepare(many, encoder, FoldSettings(whole=0))
+    run(fold, encoder, strolls(500, 600))
+    lone = Item(item="lone", title="zeppelin harbour")
+    fold.put_item(lone, encoder.encode([lone.content()])[0])
+    run(fold, encoder, [Search(id="s", user="u", at_ms=900_000, text="zeppelin harbour")])
+    for number in range(9):
+        run(fold, encoder, [Click(id=f"l{number}", user="u", at_ms=900_001 + number, item=f"i{number}")])
+        view, _ = fold._look("u", fold.profiles["u"])
+        assert view.items is not None
+        assert fold.catalogue.index["lone"] in view.items
+
+
 def test_items_without_words_are_no_candidates_by_words(
     many: list[Item], encoder: WordEncoder, few: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,7 +400,7 @@ def test_looking_leaves_nothing_behind(many: list[Item], encoder: WordEncoder, f
 def test_what_is_near_the_latest_search_is_a_candidate_whatever_was_liked_before(
     many: list[Item], encoder: WordEncoder, few: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model.candidates, "ALIKE", (1, 15))
+    monkeypatch.setattr(model.candidates, "ALIKE", (1, 15, 15))
     monkeypatch.setattr(model.candidates, "LEAST", 1)
     fold = prepare([*many, Item(item="new", title="zebra circus")], encoder, FoldSettings(whole=0))
     words = ["alien robot", "robot ship", "ship moon", "moon alien", "alien ship", "robot moon"]
