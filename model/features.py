@@ -228,11 +228,13 @@ class Features:
             x, scores = self._score(history, ranker, past, slice(n))
             scores[gone] = -np.inf
             return View(None, x, scores, catalogue.there[:n], past, catalogue.offsets[:n], gone, target, True)
-        items = self._propose(history, gone) if among is None else among
+        parts = [(part, words, _vectors(part, history, words)) for part, words in self._parts(history)]
+        text, _, vectors = parts[0]
+        items = self._propose(history, text, vectors, gone) if among is None else among
         proposed = target < 0 or bool((items == target).any())
         if not proposed:
             items = np.append(items, target)
-        past = self._some(history, items)
+        past = self._some(history, parts, items)
         x, scores = self._score(history, ranker, past, items)
         column = -1 if target < 0 else int(np.flatnonzero(items == target)[0])
         return View(items, x, scores, catalogue.there[items], past, catalogue.offsets[:n], gone, column, proposed)
@@ -294,11 +296,11 @@ class Features:
             likeness[0], likeness[-1] if len(likeness) > 1 else NOTHING_LEARNT, self.catalogue.modal,
         )  # fmt: skip
 
-    def _some(self, history: History, items: Indices) -> Past:
-        """Return a past over some items."""
+    def _some(self, history: History, parts: Sequence[tuple[Part, Vectors, Vectors]], items: Indices) -> Past:
+        """Return a past over some items; with each part, vectors of what was searched, and of all of `contents`."""
         likeness = []
-        for part, words in self._parts(history):
-            similarity, common = part.cosines(_vectors(part, history, words), items)
+        for part, words, vectors in parts:
+            similarity, common = part.cosines(vectors, items)
             similarity[history.contents[:, None] == items] = 0
             likeness.append(Likeness(_shifts(part, history, words), similarity, similarity[:0], common))
         return Past(
@@ -313,16 +315,16 @@ class Features:
         content = self.catalogue.content
         return list(zip(content.parts, content.split(history.words), strict=True))
 
-    def _propose(self, history: History, gone: Indices) -> Indices:
-        """Return the candidates, ascending."""
-        text, words = self._parts(history)[0]
-        vectors = _vectors(text, history, words)
+    def _propose(self, history: History, text: Part, vectors: Vectors, gone: Indices) -> Indices:
+        """Return the candidates, ascending; `vectors`, shape (contents, dim), are of what was liked or searched."""
         sought = vectors[:0]
         if vectors.any():
             # By the feature `content`, a product with the mean of what was liked and searched; by the latest of it; and
             # by `searched`, as long as that speaks.
             weights = DECAY[: len(vectors)]
-            wanted = [weights @ vectors / weights.sum(), vectors[0]]
+            wanted = [weights @ vectors / weights.sum()]
+            if len(vectors) > 1:
+                wanted.append(vectors[0])
             if history.latest > 0:
                 wanted.append(vectors[history.latest])
             sought = np.stack(wanted) - text.mean
