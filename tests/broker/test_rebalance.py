@@ -187,7 +187,7 @@ def test_what_is_kept_in_a_rebalance_is_not_restored(bootstrap: str) -> None:
     settings, sent = prepare(bootstrap, partitions=2).model_copy(update=changed), events(120)
     send(settings, settings.events_topic, sent)
     with capture_logs() as logs, running(make(settings)) as first:
-        turn_until(first, 20)
+        together([first], lambda: held([first]) == [[0, 1]] and folded([first]) >= 20, "not restored")
         begun = len(restores(logs))
         with running(make(second_of(settings))) as second:
 
