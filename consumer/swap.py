@@ -60,7 +60,7 @@ def prepare(model: Model, known: Known, changes: int, folds: Sequence[Fold], pro
 def compare(prepared: Prepared, role: str, words: Texts, share: float, changed: Changed) -> None:
     """Let a model that does not serve rank beside the one that does, in the folds that it was prepared for."""
     for fold, content in prepared.contents:
-        fold.rivals[role] = Rival(prepared.model.version, content, words, share)
+        fold.rivals[role] = Rival(prepared.model.version, content, words, share, fold.ranker)
         content.grow(fold.catalogue.capacity)
         for name, item in changed.items():
             if role not in fold.rivals or name not in fold.catalogue.index:

@@ -75,6 +75,14 @@ class SoftmaxRanker:
         self._centre()
         return float(probability)
 
+    def follow(self, other: "SoftmaxRanker", but: int) -> None:
+        """Take over the parameters of another ranker of the same features, all but those of feature `but`."""
+        shared = np.arange(len(self.weights)) != but
+        for name in ("weights", "mean", "variance", "gradients"):
+            getattr(self, name)[shared] = getattr(other, name)[shared]
+        self.steps = other.steps
+        self._fold()
+
     def probability(self, scores: Array, chosen: int) -> float:
         """Return the probability of a choice among `scores`, shape (n,)."""
         odds = np.exp(scores - scores.max())

@@ -2,24 +2,27 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.content import Content
-from model.features import Features
+from model.features import NAMES, Features
 from model.profile import Profile
 from model.ranker import SoftmaxRanker
 
 Array = NDArray[np.float32]
+LEARNT = NAMES.index("learnt")
 
 
 @dataclass
 class Rival:
     """A model that does not serve: the one before (probation), or one that is to prove itself (apprentice).
 
-    It shares everything that was counted and learnt: compared are the encoders alone.
+    It shares everything that was counted and learnt: compared are the encoders alone. What only this one's encoder
+    learnt, though, what serves cannot weigh: it has a weight of its own, from its own choices.
     """
 
     version: str
@@ -28,6 +31,13 @@ class Rival:
     """Gives the vector of any text, whenever it is asked for."""
     share: float
     """Of the events that are evaluated, drawn by event id: every instance draws the same."""
+    ranker: SoftmaxRanker
+    """What serves ranks by at the beginning."""
+
+    def __post_init__(self) -> None:
+        self.ranker = deepcopy(self.ranker)
+        # It sees one of 1 / share events, and its steps are as much longer: it gets as far as if it served.
+        self.ranker.gradients[LEARNT] *= self.share**2
 
     def drawn(self, event_id: str) -> bool:
         """Say whether it ranks at this event."""
@@ -40,9 +50,13 @@ class Rival:
     def rank(
         self, features: Features, ranker: SoftmaxRanker, profile: Profile, hidden: Sequence[int], item: int, lot: float
     ) -> int:
-        """Return where it would have put the item, as `View.rank`."""
+        """Return where it would have put the item, as `View.rank`; learn what the part that only it has is worth."""
         catalogue = features.catalogue
         ours = catalogue.content
+        alone = len(self.content.parts) > len(ours.parts)
+        if alone:
+            self.ranker.follow(ranker, but=LEARNT)
+            ranker = self.ranker
         self.content.grow(catalogue.capacity)
         catalogue.content = self.content
         try:
@@ -50,4 +64,7 @@ class Rival:
             view = features.look(history, ranker, hidden, item)
         finally:
             catalogue.content = ours
-        return view.rank(lot)
+        rank = view.rank(lot)
+        if alone and view.proposed:
+            self.ranker.learn(view.x, view.scores, view.there, view.target)
+        return rank
