@@ -13,7 +13,7 @@ from consumer.settings import Settings
 from consumer.state import PartitionState
 from model.encoding import Encoder
 from model.errors import BadEvent
-from model.events import DeadLetter, Event, Interests, Search, encode
+from model.events import DeadLetter, Event, Interests, Recommendation, Search, encode
 from model.outcome import Evaluation
 
 Vector = NDArray[np.float32]
@@ -101,6 +101,8 @@ class Work:
     lists: int = 0
     muted: int = 0
     """Lists that were not sent, because they are too old or a predecessor sent them."""
+    overlaps: list[tuple[str, float]] = field(default_factory=list)
+    """Of lists that a model in some role would have shown: the role, and the share of the sent list's items in it."""
     interests: list[Interests] = field(default_factory=list)
     """Those among the outputs."""
     expired: int = 0
@@ -144,6 +146,7 @@ def fold_poll(
     outputs, folded, kinds, users_of = work.outputs, work.folded, work.kinds, work.users
     timestamps_ms = work.timestamps_ms
     lists_topic, interests_topic = settings.recommendations_topic, settings.interests_topic
+    of_users = (interests_topic, lists_topic, *([settings.apprentice_topic] if settings.apprentice else []))
     newest: dict[bytes, int] = {}
     for message, state, event, timestamp_ms in decoded:
         partition = state.partition
@@ -163,11 +166,14 @@ def fold_poll(
                     newest[name] = len(outputs)
                     outputs.append((lists_topic, name, value))
                     work.lists += 1
+                    for role, other in outcome.beside.items():
+                        outputs.append((settings.apprentice_topic, name, encode(other)))
+                        work.overlaps.append((role, _overlap(outcome.recommendation, other)))
             if outcome.interests is not None:
                 _tell(outcome.interests, interests_topic, name, work)
             elif event.kind == "forget":
                 newest.pop(name, None)  # a list that comes after must not take the place of one before the tombstone
-                outputs += [(interests_topic, name, None), (lists_topic, name, None)]
+                outputs += [(topic, name, None) for topic in of_users]
         except EncoderFails:
             raise
         except Exception as error:
@@ -191,9 +197,14 @@ def fold_poll(
         for user in states[partition].fold.collect():
             users_of[partition][user] = None
             name = user.encode()
-            outputs += [(interests_topic, name, None), (lists_topic, name, None)]
+            outputs += [(topic, name, None) for topic in of_users]
             work.expired += 1
     return work
+
+
+def _overlap(one: Recommendation, other: Recommendation) -> float:
+    """Return the share of a list's items that are in another."""
+    return len({slot.item for slot in one.items} & {slot.item for slot in other.items}) / len(one.items)
 
 
 def _tell(interests: Interests, topic: str, name: bytes, work: Work) -> None:

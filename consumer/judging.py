@@ -11,7 +11,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model.errors import DependencyAway
 
-NAMES = ("penchant_paired_evaluated_total", "penchant_paired_ndcg_sum_total", "penchant_paired_squares_total")
+NAMES = (
+    "penchant_paired_evaluated_total",
+    "penchant_paired_ndcg_sum_total",
+    "penchant_paired_squares_total",
+    "penchant_paired_lists_total",
+    "penchant_paired_overlap_sum_total",
+)
 SERVING = "penchant_model_info"
 SECONDS = 10.0
 Sample = tuple[str, Mapping[str, str], float]
@@ -31,6 +37,10 @@ class Pairs:
     theirs: float
     squares: float
     """Sum of squared differences."""
+    lists: int = 0
+    """For which both chose."""
+    overlap: float = 0.0
+    """Sum, over these, of the share of items in both."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +96,11 @@ def pairs_of(samples: Iterable[Sample], role: str) -> list[Pairs]:
             pair = sums.setdefault((labels["serving"], labels["rival"]), {})
             key = name + labels.get("whose", "")
             pair[key] = pair.get(key, 0.0) + value
-    evaluated, gains, squares = NAMES
+    evaluated, gains, squares, lists, overlap = NAMES
     found = [
         Pairs(
             role, ours, rival, int(of.get(evaluated, 0)), of.get(gains + "serving", 0.0),
-            of.get(gains + "rival", 0.0), of.get(squares, 0.0),
+            of.get(gains + "rival", 0.0), of.get(squares, 0.0), int(of.get(lists, 0)), of.get(overlap, 0.0),
         )
         for (ours, rival), of in sums.items()
         if ours in serving

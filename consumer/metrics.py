@@ -84,6 +84,10 @@ class Metrics:
         self.paired = counter("paired_evaluated", "Events that two models ranked, one of which serves", *pair)
         self.paired_gains = counter("paired_ndcg_sum", "Sum of NDCG@10 over them, by whose", *pair, "whose")
         self.paired_squares = counter("paired_squares", "Sum of squared differences of their NDCG@10", *pair)
+        self.paired_lists = counter(
+            "paired_lists", "Lists committed for which two models chose, one of which serves", *pair
+        )
+        self.paired_overlap = counter("paired_overlap_sum", "Sum over them of the share of items in both", *pair)
         self.drift_detected = counter("drift_detected", "Signals that rose and stay there", "signal", "detector")
         for signal in SIGNALS:
             for detector in DETECTORS:
@@ -110,7 +114,8 @@ class Metrics:
         """Count a swap, which took `pause` seconds of the loop."""
         self.serves(encoder)
         self.swaps.inc()
-        for counter in (self.paired, self.paired_gains, self.paired_squares):  # of models that are gone
+        pairs = (self.paired, self.paired_gains, self.paired_squares, self.paired_lists, self.paired_overlap)
+        for counter in pairs:  # of models that are gone
             counter.clear()
         self.swap_pause.set(pause)
 
@@ -143,6 +148,14 @@ class Metrics:
                 self.paired_squares.labels(*labels).inc((ours - theirs) ** 2)
                 count += role == "before"
         return count
+
+    def overlap(self, overlaps: Iterable[tuple[str, float]], serving: str, rivals: Mapping[str, str]) -> None:
+        """Count what lists of two models have in common, by role. `rivals`: versions by role."""
+        for role, share in overlaps:
+            if role in rivals:
+                labels = (role, serving, rivals[role])
+                self.paired_lists.labels(*labels).inc()
+                self.paired_overlap.labels(*labels).inc(share)
 
     def drifts(self, means: Mapping[str, float], found: Iterable[Detection]) -> None:
         """Tell the signals' present means, and count what was detected."""

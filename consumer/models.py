@@ -237,6 +237,8 @@ def models_judge(
         f"difference {said.mean:+.4f}, 95% from {said.low:+.4f} to {said.high:+.4f}; "
         f"so many events show differences from {said.detectable:.4f} on\n{said.decision}"
     )
+    if pairs.lists:
+        typer.echo(f"of {pairs.lists} lists, {100 * pairs.overlap / pairs.lists:.0f}% of the items would be the same")
     if said.decision == "worse" and act:
         models = _registry(registry, config)
         pointer = models.current()

@@ -67,6 +67,8 @@ class Partitions:
         kafka.partitions_of(self._consumer, self._settings.state_topic)
         if self._settings.tune_requests:
             kafka.partitions_of(self._consumer, self._settings.tune_requests_topic)
+        if self._settings.apprentice:
+            kafka.partitions_of(self._consumer, self._settings.apprentice_topic)
         self.places = Places(len(kafka.partitions_of(self._consumer, self._settings.events_topic)))
 
     def subscribe(self) -> None:

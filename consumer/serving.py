@@ -71,7 +71,7 @@ class Serving:
         if (apprentice := self._apprentice) is not None:
             self._apprentice = None
             words, share = self._texts_of(apprentice.model), self._settings.probation_share
-            compare(apprentice, APPRENTICE, words, share, self._items.changed(apprentice.changes))
+            compare(apprentice, APPRENTICE, words, share, self._items.changed(apprentice.changes), lists=True)
         if (prepared := self._prepared) is not None:
             self._prepared = None
             self._swap(prepared)
@@ -115,9 +115,10 @@ class Serving:
     def judge(self, work: Work) -> None:
         """Count how models compare, after a commit; once enough events are ranked by both, the one before is let go."""
         self.judge_faults()
-        if not any(evaluation.rivals for evaluation in work.evaluations):
+        if not work.overlaps and not any(evaluation.rivals for evaluation in work.evaluations):
             return
         rivals = {role: rival.version for fold in self._folds() for role, rival in fold.rivals.items()}
+        self._metrics.overlap(work.overlaps, self.model.version, rivals)
         self._on_probation -= self._metrics.compared(work.evaluations, self.model.version, rivals)
         if self._on_probation <= 0:
             self._before = None

@@ -76,7 +76,8 @@ class Settings(BaseSettings):
     probation_events: int = Field(default=5000, ge=0)
     """After so many such events of an instance the model before is let go."""
     apprentice: str | None = None
-    """A version in the registry that never serves: it ranks a share of the events, and is compared."""
+    """A version in the registry that never serves: it ranks a share of the events, and is compared. The lists that it
+    would have shown go to APP_ID.apprentice."""
     drift_evaluations: int = Field(default=200, ge=0)
     """So many evaluations make one value for the detectors of drift; the first 20 values only give the scale. 0: none
     is looked for."""
@@ -168,6 +169,11 @@ class Settings(BaseSettings):
         return f"{self.app_id}.tune-requests"
 
     @property
+    def apprentice_topic(self) -> str:
+        """Lists that the apprentice would have shown, keyed by user; only with `apprentice`."""
+        return f"{self.app_id}.apprentice"
+
+    @property
     def state_topic(self) -> str:
         """The changelog; its partition n belongs to partition n of the events."""
         return f"{self.app_id}.state"
@@ -230,7 +236,7 @@ def load(path: Path | None = None) -> Settings:
         raise Fatal("settings: tune_requests asks for nothing while drift_evaluations is 0; give it, too")
     names = [settings.events_topic, settings.items_topic, settings.recommendations_topic, settings.interests_topic,
              settings.dead_letters_topic, settings.facts_topic, settings.tune_requests_topic,
-             settings.state_topic]  # fmt: skip
+             settings.apprentice_topic, settings.state_topic]  # fmt: skip
     if len(set(names)) < len(names):
         raise Fatal(f"settings: two topics have one name, among {', '.join(names)}; events and items need their own")
     return settings

@@ -57,10 +57,13 @@ def prepare(model: Model, known: Known, changes: int, folds: Sequence[Fold], pro
     return Prepared(model, items, {word: found[word] for word in words}, contents, changes)
 
 
-def compare(prepared: Prepared, role: str, words: Texts, share: float, changed: Changed) -> None:
-    """Let a model that does not serve rank beside the one that does, in the folds that it was prepared for."""
+def compare(prepared: Prepared, role: str, words: Texts, share: float, changed: Changed, lists: bool = False) -> None:
+    """Let a model that does not serve rank beside the one that does, in the folds that it was prepared for.
+
+    `lists`: it also tells which lists it would have shown.
+    """
     for fold, content in prepared.contents:
-        fold.rivals[role] = Rival(prepared.model.version, content, words, share, fold.ranker)
+        fold.rivals[role] = Rival(prepared.model.version, content, words, share, fold.ranker, lists)
         content.grow(fold.catalogue.capacity)
         for name, item in changed.items():
             if role not in fold.rivals or name not in fold.catalogue.index:

@@ -64,6 +64,7 @@ def wanted(
     partitions: int = 1,
     replication: int = 1,
     tune_requests: bool = False,
+    apprentice: bool = False,
 ) -> list[Topic]:
     """Return every topic of `app_id`; with 3 or more replicas a write needs all but one of them."""
     compacted = {"max.compaction.lag.ms": str(DAY_MS), "segment.ms": str(6 * HOUR_MS)}
@@ -74,15 +75,20 @@ def wanted(
         configs |= {key.replace("_", "."): value for key, value in more.items()}
         return Topic(name, count, configs, replication)
 
-    asking = [topic(f"{app_id}.tune-requests", "delete", 1, retention_ms=str(30 * DAY_MS))] if tune_requests else []
+    month = str(30 * DAY_MS)
+    optional = []
+    if tune_requests:
+        optional.append(topic(f"{app_id}.tune-requests", "delete", 1, retention_ms=month))
+    if apprentice:
+        optional.append(topic(f"{app_id}.apprentice", "compact,delete", retention_ms=month))
     return [
-        topic(events, "delete", retention_ms=str(30 * DAY_MS)),
+        topic(events, "delete", retention_ms=month),
         topic(items, "compact", 1),
-        topic(f"{app_id}.recommendations", "compact,delete", retention_ms=str(30 * DAY_MS)),
+        topic(f"{app_id}.recommendations", "compact,delete", retention_ms=month),
         topic(f"{app_id}.interests", "compact"),
-        topic(f"{app_id}.dead-letters", "delete", 1, retention_ms=str(30 * DAY_MS)),
+        topic(f"{app_id}.dead-letters", "delete", 1, retention_ms=month),
         topic(f"{app_id}.facts", "delete", retention_ms=str(7 * DAY_MS)),
-        *asking,
+        *optional,
         topic(f"{app_id}.state", "compact"),
     ]
 
@@ -96,6 +102,7 @@ def wanted_by(settings: "Settings", partitions: int = 1, replication: int = 1) -
         partitions=partitions,
         replication=replication,
         tune_requests=settings.tune_requests,
+        apprentice=bool(settings.apprentice),
     )
 
 

@@ -25,6 +25,7 @@ from model.events import (
     Item,
     ItemEvent,
     Recommendation,
+    Recommended,
     Review,
     Search,
     liking,
@@ -34,7 +35,7 @@ from model.features import History, View
 from model.fold_state import FoldSettings, FoldState
 from model.heads import POSITIVE, Head
 from model.interests import topics
-from model.lists import best, diversify, let_in
+from model.lists import choose
 from model.outcome import Evaluation, Outcome, answered
 from model.profile import Profile, Reference, Shown, remember
 from model.rival import Rival
@@ -46,8 +47,6 @@ __all__ = ["Fold", "FoldSettings"]
 DAY_MS = 86_400_000
 COLD_USER = 5
 NEW_ITEM = 5
-SOUGHT = 3
-"""Items that match a search best have a place in the list that answers it, whatever was learnt."""
 MAX_SEARCHES = 50_000
 """Vectors of searched words that are kept; those of a user who comes back are embedded anew."""
 Array = NDArray[np.float32]
@@ -189,7 +188,8 @@ class Fold(FoldState):
             ]
         interests = self._interests(event, profile) if told and profile.liked else None
         recommendation = self._list(event, profile) if event.lists else None
-        return Outcome(recommendation, interests, evaluation, answer, problem)
+        beside = self._beside(event, profile) if self.rivals and recommendation is not None else {}
+        return Outcome(recommendation, interests, evaluation, answer, problem, beside)
 
     def collect(self, limit: int = 100) -> list[str]:
         """Drop users who were last heard of longer than the TTL ago, at most `limit` of them, and name them.
@@ -317,20 +317,8 @@ class Fold(FoldState):
         if not len(catalogue):
             return None
         view, history = self._look(event.user, profile)
-
-        def name(column: int) -> str:
-            return catalogue.ids[view.position(column)]
-
-        chosen = order = best(view.scores, name, settings.length * (5 if settings.mmr else 1))
-        moved: dict[int, str] = {}
-        if settings.mmr and order:
-            vectors = catalogue.content.text.vectors[[view.position(column) for column in order]]
-            chosen = diversify(order, view.scores[order], vectors, settings.length, settings.mmr)
-            moved = {item: "diversity" for item, before in zip(chosen, order, strict=False) if item != before}
-        if isinstance(event, Search) and self.search_vectors[event.text].any():
-            listed = let_in(chosen, best(self._alike(view), name, min(SOUGHT, settings.length)))
-            moved |= {column: "search" for column in listed if column not in chosen}
-            chosen = listed
+        searched = isinstance(event, Search) and bool(self.search_vectors[event.text].any())
+        chosen, moved = choose(view, catalogue.ids, catalogue.content, settings.length, settings.mmr, searched)
         if not chosen:
             return None
         slots = self._explainer.slots(view, history, chosen, moved)
@@ -341,12 +329,36 @@ class Fold(FoldState):
             identity, event.user, event.at_ms, event.id, self.version, self.ranker.steps, "greedy", slots
         )
 
-    def _alike(self, view: View) -> Array:
-        """Return how like the latest search the columns are, -inf for what is not, or cannot be shown."""
-        beyond = view.x[self.features.names.index("searched")]
-        # What items have in common with all counts here: an item of the very words has a cosine of 1.
-        cosine = beyond + view.past.text.common[: len(beyond)]
-        return np.where((view.scores > -np.inf) & (beyond > 0), cosine, -np.inf).astype(np.float32)
+    def _beside(self, event: Event, profile: Profile) -> dict[str, Recommendation]:
+        """Return what those of the rivals would have shown that tell it, by role."""
+        found: dict[str, Recommendation] = {}
+        settings, catalogue = self.settings, self.catalogue
+        for role, rival in list(self.rivals.items()):
+            if not (rival.lists and rival.drawn(event.id)):
+                continue
+            try:
+                view = rival.look(self.features, self.ranker, profile, self._consumed(event.user, profile))
+                searched = isinstance(event, Search) and bool(rival.words[event.text].any())
+                chosen, moved = choose(view, catalogue.ids, rival.content, settings.length, settings.mmr, searched)
+            except Exception as error:
+                self._let_go(role, error)
+                continue
+            scores = [float(view.scores[column]) for column in chosen]
+            slots = [
+                Recommended(catalogue.ids[view.position(column)], score, 1.0, [], score, moved.get(column))
+                for column, score in zip(chosen, scores, strict=True)
+            ]
+            found[role] = Recommendation(
+                f"{event.id}.{role}",
+                event.user,
+                event.at_ms,
+                event.id,
+                rival.version,
+                self.ranker.steps,
+                "greedy",
+                slots,
+            )
+        return found
 
     def _interests(self, event: Event, profile: Profile) -> Interests:
         found = topics(profile.liked, self.catalogue, self.search_vectors, self.taxonomy)

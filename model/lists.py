@@ -6,9 +6,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.choosing import top
+from model.content import Content
 from model.encoding import Vectors
+from model.features import NAMES, View
 
 Array = NDArray[np.float32]
+SOUGHT = 3
+"""Items that match a search best have a place in the list that answers it, whatever was learnt."""
+_SEARCHED = NAMES.index("searched")
+
+
+def choose(
+    view: View, ids: Sequence[str], content: Content, length: int, mmr: float, searched: bool
+) -> tuple[list[int], dict[int, str]]:
+    """Return the columns of a `view` that make a list of at most `length`, and by what some of them were moved.
+
+    `ids` and `content` are the catalogue's, of the model that the view is of. `mmr` as the `trade` of `diversify`; 0
+    for none. `searched`: the list answers a search with words that can be read.
+    """
+
+    def name(column: int) -> str:
+        return ids[view.position(column)]
+
+    chosen = order = best(view.scores, name, length * (5 if mmr else 1))
+    moved: dict[int, str] = {}
+    if mmr and order:
+        vectors = content.text.vectors[[view.position(column) for column in order]]
+        chosen = diversify(order, view.scores[order], vectors, length, mmr)
+        moved = {item: "diversity" for item, before in zip(chosen, order, strict=False) if item != before}
+    if searched:
+        listed = let_in(chosen, best(_alike(view), name, min(SOUGHT, length)))
+        moved |= {column: "search" for column in listed if column not in chosen}
+        chosen = listed
+    return chosen, moved
+
+
+def _alike(view: View) -> Array:
+    """Return how like the latest search the columns are, -inf for what is not, or cannot be shown."""
+    beyond = view.x[_SEARCHED]
+    # What items have in common with all counts here: an item of the very words has a cosine of 1.
+    cosine = beyond + view.past.text.common[: len(beyond)]
+    return np.where((view.scores > -np.inf) & (beyond > 0), cosine, -np.inf).astype(np.float32)
 
 
 def best(scores: Array, name: Callable[[int], str], count: int) -> list[int]:

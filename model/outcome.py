@@ -42,6 +42,8 @@ class Outcome(msgspec.Struct, frozen=True):
     answer: Answer | None = None
     """None where the event answers no list that is remembered."""
     problem: str | None = None
+    beside: dict[str, Recommendation] = {}
+    """What models that do not serve would have shown instead, by role; without reasons."""
 
 
 def answered(lists: Sequence[Shown], event: ItemEvent, window_ms: int) -> Answer | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.content import Content
-from model.features import NAMES, Features
+from model.features import NAMES, Features, View
 from model.profile import Profile
 from model.ranker import SoftmaxRanker
 
@@ -33,6 +33,8 @@ class Rival:
     """Of the events that are evaluated, drawn by event id: every instance draws the same."""
     ranker: SoftmaxRanker
     """What serves ranks by at the beginning."""
+    lists: bool = False
+    """Whether it tells the lists that it would have shown."""
 
     def __post_init__(self) -> None:
         self.ranker = deepcopy(self.ranker)
@@ -47,24 +49,32 @@ class Rival:
         """Take over an item's content; `position` is its index among `n`."""
         self.content.put(position, n, self.words[text])
 
-    def rank(
-        self, features: Features, ranker: SoftmaxRanker, profile: Profile, hidden: Sequence[int], item: int, lot: float
-    ) -> int:
-        """Return where it would have put the item, as `View.rank`; learn what the part that only it has is worth."""
+    def look(
+        self, features: Features, ranker: SoftmaxRanker, profile: Profile, hidden: Sequence[int], target: int = -1
+    ) -> View:
+        """Return the candidates as it sees them, as `Features.look`; `ranker` is what serves ranks by."""
         catalogue = features.catalogue
         ours = catalogue.content
-        alone = len(self.content.parts) > len(ours.parts)
-        if alone:
+        if self._alone(features):
             self.ranker.follow(ranker, but=LEARNT)
             ranker = self.ranker
         self.content.grow(catalogue.capacity)
         catalogue.content = self.content
         try:
-            history = features.history(profile, self.words)
-            view = features.look(history, ranker, hidden, item)
+            return features.look(features.history(profile, self.words), ranker, hidden, target)
         finally:
             catalogue.content = ours
+
+    def rank(
+        self, features: Features, ranker: SoftmaxRanker, profile: Profile, hidden: Sequence[int], item: int, lot: float
+    ) -> int:
+        """Return where it would have put the item, as `View.rank`; learn what the part that only it has is worth."""
+        view = self.look(features, ranker, profile, hidden, item)
         rank = view.rank(lot)
-        if alone and view.proposed:
+        if self._alone(features) and view.proposed:
             self.ranker.learn(view.x, view.scores, view.there, view.target)
         return rank
+
+    def _alone(self, features: Features) -> bool:
+        """Say whether only its encoder learnt a part of its own, not the one that serves."""
+        return len(self.content.parts) > len(features.catalogue.content.parts)

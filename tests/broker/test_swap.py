@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from consumer import topics
 from consumer.embedding import Model
 from consumer.loop import Loop
 from consumer.settings import Settings
 from consumer.state import read_position
 from model.encoding import Vectors
-from model.errors import BadBundle, Fatal
+from model.errors import BadBundle, DependencyAway, Fatal
 from model.taxonomy import Taxonomy
 from tests.broker.killed import OTHER, TAXONOMIES, make_with
 from tests.broker.test_away import ids
@@ -216,7 +217,8 @@ def test_the_one_before_ranks_a_share_of_the_same_events(bootstrap: str) -> None
 
 
 def test_an_apprentice_ranks_and_never_serves(bootstrap: str) -> None:
-    settings, sent = prepare(bootstrap).model_copy(update={"probation_share": 1.0}), events(60)
+    settings, sent = prepare(bootstrap).model_copy(update={"probation_share": 1.0, "apprentice": "wide"}), events(60)
+    topics.create(topics.admin(bootstrap), topics.wanted_by(settings))
     with running(make(settings)) as loop:
         send(settings, settings.events_topic, sent[:10])
         turn_until(loop, 10)
@@ -234,7 +236,31 @@ def test_an_apprentice_ranks_and_never_serves(bootstrap: str) -> None:
         assert (loop.metrics.registry.get_sample_value("penchant_paired_evaluated_total", labels) or 0) > 10
         loop.serving.teach(apprentice, nothing)
         assert loop.serving._apprentice is None  # it ranks everywhere already
+        compared = loop.metrics.registry.get_sample_value("penchant_paired_lists_total", labels)
+        overlap = loop.metrics.registry.get_sample_value("penchant_paired_overlap_sum_total", labels) or 0
     assert models(settings) == [ENCODER.version] * 60
+    told = [json.loads(value or b"") for _, value in read(settings, settings.apprentice_topic)]
+    assert [one["event"] for one in told] == ids(
+        sent[10:]
+    )  # what it would have shown, for each list since it knows all
+    assert {one["model"] for one in told} == {Wide.version}
+    shown = {
+        one["event"]: one
+        for one in (json.loads(value or b"") for _, value in read(settings, settings.recommendations_topic))
+    }
+    shares = [
+        len({slot["item"] for slot in one["items"]} & {slot["item"] for slot in shown[one["event"]]["items"]}) / 10
+        for one in told
+    ]
+    assert compared == 50
+    assert overlap == pytest.approx(sum(shares))
+    assert overlap > 0
+
+
+def test_without_the_topic_for_its_lists_nothing_is_read_and_it_says_so(bootstrap: str) -> None:
+    settings = prepare(bootstrap).model_copy(update={"apprentice": "wide"})
+    with running(make(settings)) as loop, pytest.raises(DependencyAway, match=settings.apprentice_topic):
+        loop.turn()
 
 
 class Aging(Twin):

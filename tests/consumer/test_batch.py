@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,9 @@ from consumer.metrics import Metrics
 from consumer.murmur2 import REMEMBERED, Places, murmur2
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position
+from model.events import Recommendation
 from model.outcome import Evaluation
+from model.rival import Rival
 from tests.consumer.test_state import ENCODER, new_fold
 
 
@@ -75,6 +78,34 @@ def test_a_list_after_a_forget_is_not_put_before_its_tombstone() -> None:
     told = [value for topic, _, value in work.outputs if topic == "penchant.recommendations"]
     assert told[1] is None
     assert b'"event":"again"' in (told[-1] or b"")
+
+
+def test_what_an_apprentice_would_have_shown_is_sent_along_and_forgotten_with_the_user() -> None:
+    told = Settings(apprentice="other", publish_max_age_seconds=60)
+    state = PartitionState(0, new_fold(), Position(FORMAT, 0, 0, "", [], ""))
+    fold = state.fold
+    fold.rivals["apprentice"] = Rival("other", fold.catalogue.content, TEXTS, 1.0, fold.ranker, lists=True)
+    bodies = [GOOD, GOOD.replace(b'"s"', b'"again"', 1), b'{"kind":"forget","id":"f","user":"u","at_ms":6}']
+    work = fold_poll([Fake(n, body) for n, body in enumerate(bodies)], {0: state}, TEXTS, told, {})
+    lists = [value for topic, _, value in work.outputs if topic == "penchant.recommendations"]
+    its = [value for topic, _, value in work.outputs if topic == "penchant.apprentice"]
+    assert work.overlaps == [("apprentice", 1.0)] * 2
+    assert len(lists) == len(its) == 3
+    assert lists[2] is its[2] is None
+    for one, other in zip(lists[:2], its[:2], strict=True):
+        mine, theirs = (msgspec.json.decode(value or b"", type=Recommendation) for value in (one, other))
+        assert (theirs.event, theirs.model) == (mine.event, "other")
+        assert theirs.id != mine.id
+        assert [(slot.item, slot.score, slot.moved_by) for slot in theirs.items] == [
+            (slot.item, slot.score, slot.moved_by) for slot in mine.items
+        ]
+        assert all(slot.rest == slot.score and not slot.because for slot in theirs.items)
+    late = fold_poll([Fake(3, GOOD.replace(b'"s"', b'"old"', 1))], {0: state}, TEXTS, told, {}, oldest_ms=2_000)
+    assert late.muted == 1
+    assert [topic for topic, *_ in late.outputs] == ["penchant.interests"]
+    assert not late.overlaps
+    unset = fold_poll([Fake(4, bodies[2].replace(b'"f"', b'"g"'))], {0: state}, TEXTS, Settings(), {})
+    assert {topic for topic, *_ in unset.outputs} == {"penchant.recommendations", "penchant.interests"}
 
 
 def test_texts_are_embedded_once_and_the_oldest_make_room() -> None:

@@ -64,10 +64,12 @@ def test_a_pair_of_which_none_serves_any_more_is_left_out() -> None:
 
 def test_prometheus_says_the_same() -> None:
     pair = {"role": "before", "serving": "b", "rival": "a"}
-    series = {
+    series: dict[str, list[tuple[dict[str, str], float]]] = {
         "penchant_paired_evaluated_total": [(pair, 3), (pair | {"instance": "other"}, 1)],
         "penchant_paired_ndcg_sum_total": [(pair | {"whose": "serving"}, 3), (pair | {"whose": "rival"}, 1)],
         "penchant_paired_squares_total": [(pair, 2)],
+        "penchant_paired_lists_total": [(pair, 4), (pair | {"instance": "other"}, 2)],
+        "penchant_paired_overlap_sum_total": [(pair, 3.5)],
         "penchant_model_info": [({"version": "b"}, 1)],
     }
 
@@ -79,6 +81,7 @@ def test_prometheus_says_the_same() -> None:
     with answering(query) as url:
         (pairs,) = pairs_of(from_prometheus(url), "before")
     assert (pairs.events, pairs.ours, pairs.theirs, pairs.squares) == (4, 3.0, 1.0, 2.0)
+    assert (pairs.lists, pairs.overlap) == (6, 3.5)
 
 
 def test_who_does_not_answer_is_one_line() -> None:

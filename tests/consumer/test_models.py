@@ -138,6 +138,10 @@ def test_what_is_not_worse_stays(registry: Path, tmp_path: Path) -> None:
     metrics.model.info({"version": "b", "provider": "x", "dim": "4"})
     metrics.compared([Evaluation({"penchant": 0}, False, False, 0.0, {"before": 0})] * 50, "b", {"before": "a"})
     with answering(generate_latest(metrics.registry)) as url:
-        assert "no worse" in said("judge", "--metrics", url, "--act")
+        assert "no worse" in (lines := said("judge", "--metrics", url, "--act"))
+        assert not any("lists" in line for line in lines)
+    metrics.overlap([("before", 0.5), ("before", 1.0), ("gone", 0.0)], "b", {"before": "a"})
+    with answering(generate_latest(metrics.registry)) as url:
+        assert "of 2 lists, 75% of the items would be the same" in said("judge", "--metrics", url)
     with pytest.raises(Fatal, match="give --metrics"):
         said("judge")

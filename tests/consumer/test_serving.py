@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from consumer.batch import Work
 from consumer.embedding import Model
 from consumer.items import Items
 from consumer.metrics import Metrics
@@ -105,6 +106,22 @@ def test_an_item_known_by_facts_alone_can_go_while_a_model_ranks_beside(whole: i
     (outcome,) = run(world.fold, ENCODER, [Click(id="c", user="u", at_ms=2, item="i1")])
     assert outcome.evaluation is not None
     assert outcome.evaluation.rivals.keys() == {APPRENTICE}
+
+
+def test_lists_that_differ_are_counted_until_another_model_serves() -> None:
+    """Also those that answer nothing that is evaluated: a search, a page opened."""
+    world = World()
+    world.serving.teach(Model(Other(), TAXONOMY), nothing)
+    world.serving.turn()
+
+    def count(name: str) -> float | None:
+        labels = {"role": APPRENTICE, "serving": ENCODER.version, "rival": Other.version}
+        return world.metrics.registry.get_sample_value(f"penchant_paired_{name}_total", labels)
+
+    world.serving.judge(Work(overlaps=[(APPRENTICE, 0.4), (APPRENTICE, 0.5)]))
+    assert (count("lists"), count("overlap_sum")) == (2, 0.9)
+    world.metrics.swapped(ENCODER, 0.0)
+    assert (count("lists"), count("overlap_sum")) == (None, None)
 
 
 @pytest.mark.parametrize("by", ["a rank", "an item"])

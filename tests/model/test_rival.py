@@ -1,11 +1,14 @@
 """A model that does not serve ranks beside the one that does: with what is shared, and with what only it learnt."""
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 import pytest
 
+from model.encoding import Vectors
 from model.evaluate import prepare
-from model.events import Click, Event, Item
+from model.events import Click, Event, Item, Request, Search
 from model.fold import Fold, FoldSettings
 from model.gate import CONTENT_ALONE
 from model.outcome import Evaluation, Outcome
@@ -132,6 +135,57 @@ def test_a_choice_that_was_none_of_its_candidates_teaches_nothing() -> None:
             missed += 1
             assert rival.ranker.weights[LEARNT] == before
     assert 0 < missed < 200
+
+
+class Hasty(WordEncoder):
+    """Reads half of each text."""
+
+    version = "hasty"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        return super().encode([text[: len(text) // 2 + 1] for text in texts])
+
+
+@pytest.mark.parametrize("mmr", [0.0, 0.5])
+@pytest.mark.parametrize("other", [TwoParts(paired=True), Hasty()], ids=["two parts", "hasty"])
+def test_it_tells_the_lists_that_it_would_have_shown(
+    items: list[Item], whole: int, mmr: float, other: WordEncoder
+) -> None:
+    """As the list that it sends once it serves, without reasons: another model's, made in the same way."""
+    beside, serving = (prepare(items, STOCK, FoldSettings(whole=whole, mmr=mmr)) for _ in range(2))
+    for fold in (beside, serving):
+        run(fold, STOCK, clicks(200))
+        fold.ranker.weights[fold.features.names.index("searched")] = -5  # so that the rule has to let in what is sought
+        fold.ranker._fold()
+    rival = compare(beside, items, other)
+    asked: list[Event] = [Request(id="a", user="u1", at_ms=10**6)]
+    assert not any(out.beside for out in run(beside, STOCK, asked))  # it was not told to
+    rival.lists = True
+    said: list[Event] = [
+        Search(id="s", user="u1", at_ms=10**6, text="part7. part8"),
+        Request(id="r", user="u2", at_ms=10**6 + 1),
+    ]
+    adopt(serving, items, other)
+    lists = zip(run(beside, STOCK, said), run(serving, other, said), strict=True)
+    moved = set()
+    for one, expected in lists:
+        assert expected.recommendation is not None
+        its, theirs = one.beside[ROLE], expected.recommendation
+        assert (its.event, its.user, its.model) == (theirs.event, theirs.user, theirs.model)
+        assert [slot.item for slot in its.items] == [slot.item for slot in theirs.items]
+        for mine, slot in zip(its.items, theirs.items, strict=True):
+            assert mine.score == pytest.approx(slot.score, abs=1e-4)
+            assert mine.moved_by == slot.moved_by
+            moved.add(slot.moved_by)
+    assert "search" in moved
+    assert "diversity" in moved or not mmr
+
+
+def test_it_tells_its_lists_at_its_share_of_the_events(items: list[Item]) -> None:
+    fold = prepare(items, STOCK, FoldSettings())
+    compare(fold, items, STOCK, share=0.3).lists = True
+    found = [ROLE in out.beside for out in run(fold, STOCK, clicks(300)) if out.recommendation is not None]
+    assert 0.2 < np.mean(found) < 0.4
 
 
 def test_back_at_a_model_that_learnt_nothing_the_one_before_keeps_what_it_was_worth(pairs: list[Item]) -> None:
