@@ -19,6 +19,11 @@ NAMES = (
     "penchant_paired_overlap_sum_total",
 )
 SERVING = "penchant_model_info"
+NEEDED = {
+    "before": "a swap with the setting probation_share above 0",
+    "apprentice": "the settings apprentice and probation_share",
+}
+"""By the role of a model that ranks beside the one that serves: what `serve` needs to have one."""
 SECONDS = 10.0
 Sample = tuple[str, Mapping[str, str], float]
 """Name, labels, value."""
@@ -135,4 +140,5 @@ def _get(url: str) -> str:
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
             return str(answer.read().decode())
     except OSError as error:
-        raise DependencyAway(f"{url} does not answer ({error}); is that instance up?") from None
+        why = getattr(error, "reason", error)  # of a URLError: what it stands for
+        raise DependencyAway(f"{url} does not answer ({why}); is that instance up?") from None

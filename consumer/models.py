@@ -220,15 +220,20 @@ def models_judge(
 
     For example: [bold]penchant models judge --metrics http://127.0.0.1:9100/metrics --act[/]
     """
-    from consumer.judging import from_instances, from_prometheus, pairs_of, verdict
+    from consumer.judging import NEEDED, from_instances, from_prometheus, pairs_of, verdict
 
     if (prometheus is None) == (not metrics):
         raise Fatal("give --metrics of every instance, or --prometheus")
+    if role not in NEEDED:
+        raise Fatal(f"no role {role!r}: choose {' or '.join(NEEDED)}")
     if act and role != "before":
         raise Fatal("--act goes back to the model before: it needs --role before")
     found = pairs_of(from_instances(metrics) if metrics else from_prometheus(prometheus or ""), role)
-    if not found:
-        raise Fatal(f"no events were ranked by a model in the role {role!r} yet: set probation_share, swap, and wait")
+    if not found or not found[0].events:
+        raise Fatal(
+            f"nothing that users chose was ranked by a model in the role {role!r} yet: it takes {NEEDED[role]}, "
+            "and then events"
+        )
     pairs = found[0]
     said = verdict(pairs, margin)
     typer.echo(

@@ -145,3 +145,15 @@ def test_what_is_not_worse_stays(registry: Path, tmp_path: Path) -> None:
         assert "of 2 lists, 75% of the items would be the same" in said("judge", "--metrics", url)
     with pytest.raises(Fatal, match="give --metrics"):
         said("judge")
+
+
+def test_lists_alone_are_nothing_to_judge_by() -> None:
+    metrics = Metrics()
+    metrics.model.info({"version": "b", "provider": "x", "dim": "4"})
+    metrics.overlap([("apprentice", 1.0)], "b", {"apprentice": "a"})
+    with answering(generate_latest(metrics.registry)) as url:
+        for role, needed in (("before", "a swap"), ("apprentice", "the settings apprentice")):
+            with pytest.raises(Fatal, match=f"nothing that users chose .* '{role}' yet: it takes {needed}"):
+                said("judge", "--metrics", url, "--role", role)
+        with pytest.raises(Fatal, match="no role 'teacher': choose before or apprentice"):
+            said("judge", "--metrics", url, "--role", "teacher")
