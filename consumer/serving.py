@@ -55,9 +55,12 @@ class Serving:
         self._prepared = self._prepare(model, self._folds(), progress)
 
     def teach(self, apprentice: Model, progress: Progress) -> None:
-        """Let a model rank beside the one that serves, where it does not yet, unless it failed. Raises `BadBundle`."""
+        """Let a model rank beside the one that serves, where it does not yet, unless it failed. Raises `BadBundle`.
+
+        One that serves by now has nothing to be compared with.
+        """
         folds = [fold for fold in self._folds() if APPRENTICE not in fold.rivals]
-        if folds and APPRENTICE not in self._failed:
+        if folds and APPRENTICE not in self._failed and apprentice.version != self.model.version:
             self._apprentice = self._prepare(apprentice, folds, progress)
 
     def _prepare(self, model: Model, folds: Sequence[Fold], progress: Progress) -> Prepared:
@@ -72,6 +75,8 @@ class Serving:
             self._apprentice = None
             words, share = self._texts_of(apprentice.model), self._settings.probation_share
             compare(apprentice, APPRENTICE, words, share, self._items.changed(apprentice.changes), lists=True)
+            log.info("an apprentice ranks beside", model=apprentice.model.version, share=share)
+            self._release_apprentice()
         if (prepared := self._prepared) is not None:
             self._prepared = None
             self._swap(prepared)
@@ -91,6 +96,7 @@ class Serving:
         for state in self._states.values():
             state.position = msgspec.structs.replace(state.position, bundle=model.version)
         pause = time.perf_counter() - began
+        self._release_apprentice()
         self._metrics.swapped(model.encoder, pause)
         log.info("swapped", model=model.version, pause_ms=round(1000 * pause, 1))
 
@@ -133,6 +139,13 @@ class Serving:
                 self._metrics.refused.labels(role).inc()
                 log.error("a model that ranked beside the one that serves fails, and is let go", role=role, why=why)
             fold.faults.clear()
+
+    def _release_apprentice(self) -> None:
+        """Let it go if it is what serves."""
+        for fold in self._folds():
+            if (rival := fold.rivals.get(APPRENTICE)) is not None and rival.version == self.model.version:
+                del fold.rivals[APPRENTICE]
+                log.info("the apprentice serves, and is compared no more", model=self.model.version)
 
     def _folds(self) -> list[Fold]:
         return [state.fold for state in list(self._states.values())]

@@ -124,6 +124,24 @@ def test_lists_that_differ_are_counted_until_another_model_serves() -> None:
     assert (count("lists"), count("overlap_sum")) == (None, None)
 
 
+def test_an_apprentice_that_serves_is_not_compared_with_itself() -> None:
+    world = World()
+    apprentice, first = Model(Other(), TAXONOMY), world.serving.model
+    world.serving.teach(apprentice, nothing)
+    world.serving.turn()
+    world.serving.prepare(Model(Other(), TAXONOMY), nothing)
+    world.serving.turn()
+    assert APPRENTICE not in world.fold.rivals
+    world.serving.teach(apprentice, nothing)
+    world.serving.turn()
+    assert APPRENTICE not in world.fold.rivals
+    world.serving.prepare(first, nothing)  # a rollback
+    world.serving.turn()
+    world.serving.teach(apprentice, nothing)
+    world.serving.turn()
+    assert world.fold.rivals[APPRENTICE].version == Other.version
+
+
 @pytest.mark.parametrize("by", ["a rank", "an item"])
 def test_an_apprentice_that_breaks_harms_nobody(by: str) -> None:
     world, encoder = World(), Other()
