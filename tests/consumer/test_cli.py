@@ -66,6 +66,15 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert done.stderr.startswith("penchant: no data set")
 
 
+@pytest.mark.parametrize("command", ["demo", "evaluate", "tune --from-dataset zh", "classify en"])
+def test_where_nothing_can_be_written_is_said_before_the_work(command: str, tmp_path: Path) -> None:
+    for where, why in ((tmp_path / "none" / "report.json", "there is no folder"), (tmp_path, "is a folder")):
+        done = penchant(*command.split(), "--json", str(where))
+        assert done.returncode == 1
+        assert why in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 def test_tune_in_several_processes_is_refused() -> None:
     done = penchant("tune", "--from-dataset", "ml-100k", WORLD_SIZE="2", RANK="1")
     assert done.returncode == 1
