@@ -15,6 +15,7 @@ from rich.table import Table
 
 from consumer.datasets import cache_folder
 from consumer.labelled import CHINESE, ENGLISH, KNOWN, load
+from consumer.outputs import TABLE_WIDTH
 from consumer.shipped import shipped_model
 from export.onnx import export_model
 from model.errors import PenchantError
@@ -160,7 +161,7 @@ def _tell(tuned: Tuned, usual: Mapping[str, Scores], console: Console) -> None:
             low, high = scores.ci95
             table.add_row(name, by, f"{scores.accuracy:.4f} ({low:.3f}-{high:.3f})", f"{scores.precision:.4f}",
                           f"{scores.recall:.4f}", f"{scores.f1:.4f}", str(scores.n))  # fmt: skip
-    console.print(table)
+    Console(stderr=True, width=TABLE_WIDTH, quiet=console.quiet).print(table)
     if tuned.mlm_losses:
         console.print(f"* masked words first; loss by epoch: {', '.join(f'{one:.3f}' for one in tuned.mlm_losses)}")
     console.print(f"* trained: {tuned.trainable_share:.2%} of the parameters, in {tuned.precision}, "

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from consumer.murmur2 import Places
+from consumer.outputs import TABLE_WIDTH
 from consumer.shipped import shipped_bundle
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
@@ -72,15 +73,16 @@ def evaluate(items: Sequence[Item], events: Sequence[Event], run: Run) -> None:
             for apart in folds
         ]  # fmt: skip
     results = [report(each, run.seed) for each in judged]
-    Console().print(_table(results[0]))
+    out = Console(width=TABLE_WIDTH)
+    out.print(_table(results[0]))
     plain: dict[str, object] = _plain(results[0])
     missed = sum(one.evaluation.ranks["penchant"] < 0 for one in judged[0])
     if missed:
         plain["missed"] = missed
-        Console().print(f"{missed} of {len(judged[0])} targets were no candidates: they are misses.")
+        out.print(f"{missed} of {len(judged[0])} targets were no candidates: they are misses.")
     if run.without:
         gains = difference(judged[0], judged[1], run.seed)
-        Console().print(_comparison(results, gains, run.without))
+        out.print(_comparison(results, gains, run.without))
         plain["without"] = _plain(results[1])
         plain["difference"] = {name: gain._asdict() for name, gain in gains.items()}
     if run.output is not None:

@@ -1,9 +1,12 @@
-"""Looks at where a command shall write before it works for minutes."""
+"""Where commands write: is it possible, said before they work for minutes; how wide are tables."""
 
 import os
 from pathlib import Path
 
 from model.errors import PenchantError
+
+TABLE_WIDTH = 132
+"""In characters, for tables of figures: narrower, as in a file, and figures would be cut off."""
 
 
 def file_to_write(path: Path | None) -> Path | None:

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from consumer.outputs import file_to_write
+from consumer.outputs import TABLE_WIDTH, file_to_write
 from model.errors import Fatal, PenchantError
 
 if TYPE_CHECKING:
     from consumer.tuning import Result
     from export.registry import Registry
-
-
-TABLE_WIDTH = 132
-"""Narrower, and its figures would be cut off."""
 
 
 def tune(
