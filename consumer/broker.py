@@ -68,7 +68,10 @@ class EmbeddedBroker:
         `write_properties` and `format_storage`. Raises `BrokerError`.
         """
         data_dir = data_dir.absolute()
-        data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BrokerError(f"{data_dir} cannot be made ({error.strerror}): choose another folder.") from error
         port = _free_port() if port is None else _checked_port(port)
         kafka = [java(), *_JVM_OPTIONS, "-cp", os.pathsep.join(str(jar) for jar in kafka_jars())]
         # The broker inherits the lock: it is held exactly as long as a broker runs on the folder. Kafka's own lock

@@ -75,6 +75,15 @@ def test_where_nothing_can_be_written_is_said_before_the_work(command: str, tmp_
         assert done.stderr.count("\n") == 1
 
 
+def test_a_folder_that_cannot_be_is_one_line() -> None:
+    for command, said in (("broker run --dir", "cannot be made"), ("export", "no such folder")):
+        done = penchant(*command.split(), "/dev/null/none", *(["out"] if command.startswith("export") else []))
+        assert done.returncode == 1
+        assert done.stderr.startswith("penchant: /dev/null/none")
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 def test_tune_in_several_processes_is_refused() -> None:
     done = penchant("tune", "--from-dataset", "ml-100k", WORLD_SIZE="2", RANK="1")
     assert done.returncode == 1
