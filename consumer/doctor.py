@@ -13,6 +13,7 @@ from model.errors import PenchantError
 
 if TYPE_CHECKING:
     from consumer.settings import Settings
+    from export.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,12 @@ def run(settings: "Settings", bootstrap: str | None = None) -> list[Line]:
     else:
         lines += _guard("broker", lambda: iter([Line(True, "broker", f"{where} answers; {_describe(client)}")]))
         lines += _topics(client, settings)
-    lines += _guard("bundle", lambda: _bundle(settings))
+    if settings.registry is None:
+        lines += _guard("bundle", lambda: _bundle(settings))
+    else:
+        lines += _guard("registry", lambda: _registry(settings, settings.registry or ""))
+        if settings.apprentice is not None:
+            lines += _guard("apprentice", lambda: _apprentice(settings.apprentice or "", settings.registry or ""))
     return lines
 
 
@@ -87,12 +93,39 @@ def _topics(client: "AdminClient", settings: "Settings") -> Iterator[Line]:
 
 def _bundle(settings: "Settings") -> Iterator[Line]:
     from export.bundle import Bundle
-    from export.encoder import OnnxEncoder
 
     bundle = Bundle.open(settings.bundle)
     yield Line(True, "bundle", f"{bundle.manifest.version} in {settings.bundle}: every checksum is right")
+    yield _provider(bundle)
+
+
+def _registry(settings: "Settings", url: str) -> Iterator[Line]:
+    """Look at what `serve` would load from there, as it would."""
+    from consumer.follower import cache
+    from export.registry import Registry
+
+    registry = Registry.open(url)
+    current = registry.current()
+    if current is None:
+        yield Line(False, "registry", f"{url} has no current model: penchant models publish, then promote")
+    else:
+        bundle = registry.fetch(current.version, cache(settings))
+        yield Line(True, "registry", f"{current.version} is current in {url}: every checksum is right")
+        yield _provider(bundle)
+
+
+def _apprentice(version: str, url: str) -> Iterator[Line]:
+    from export.registry import Registry
+
+    Registry.open(url).manifest(version)
+    yield Line(True, "apprentice", f"{version} is published")
+
+
+def _provider(bundle: "Bundle") -> Line:
+    from export.encoder import OnnxEncoder
+
     encoder = OnnxEncoder(bundle)
-    yield Line(True, "provider", f"{encoder.provider}, {encoder.precision}: passes the bundle's self-test")
+    return Line(True, "provider", f"{encoder.provider}, {encoder.precision}: passes the bundle's self-test")
 
 
 def _guard(subject: str, look: Callable[[], Iterator[Line]]) -> Iterator[Line]:

@@ -232,6 +232,8 @@ def load(path: Path | None = None) -> Settings:
     security.check(settings.kafka)
     if settings.predecessor == settings.app_id:
         raise Fatal(f"settings: predecessor is {settings.app_id}, as is app_id; a rebuild needs an app_id of its own")
+    if settings.apprentice is not None and settings.registry is None:
+        raise Fatal("settings: apprentice is a version in the registry, and there is none: set registry, too")
     if settings.tune_requests and not settings.drift_evaluations:
         raise Fatal("settings: tune_requests asks for nothing while drift_evaluations is 0; give it, too")
     names = [settings.events_topic, settings.items_topic, settings.recommendations_topic, settings.interests_topic,

@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from export.registry import Registry
+from tests.export.tiny import tiny_bundle
 
 COMMANDS = ["", "serve", "rebuild", "export", "replay", "demo", "topics", "topics plan", "topics apply", "broker",
             "broker run", "check", "classify", "doctor", "evaluate", "dead-letters", "dead-letters list",
@@ -54,6 +58,16 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_version_is_said() -> None:
+    assert penchant("--version").stdout == f"penchant {metadata.version('penchant')}\n"
+
+
+def test_paragraphs_of_help_flow_with_the_terminal() -> None:
+    lines = penchant("tune", "--help", COLUMNS="80").stdout.splitlines()
+    (at,) = (number for number, line in enumerate(lines) if line.lstrip().startswith("Examples come"))
+    assert all(len(line.rstrip()) > 60 for line in lines[at : at + 4])
+
+
 def test_an_unknown_command_exits_2() -> None:
     assert penchant("nonsense").returncode == 2
 
@@ -91,8 +105,9 @@ def test_tune_in_several_processes_is_refused() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_broker_that_is_away_is_one_line() -> None:
-    done = penchant("topics", "plan", "--bootstrap", "127.0.0.1:1")
+@pytest.mark.parametrize("command", ["topics plan", "replay zh", "check", "dead-letters list"])
+def test_a_broker_that_is_away_is_one_line(command: str) -> None:
+    done = penchant(*command.split(), "--bootstrap", "127.0.0.1:1")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "penchant broker run" in done.stderr
@@ -103,6 +118,25 @@ def test_doctor_says_what_to_do_and_exits_1(tmp_path: Path) -> None:
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert [line.split()[1] for line in lines if line.startswith("FAIL")] == ["broker", "bundle"]
+
+
+def test_doctor_looks_at_what_the_registry_would_have_serve_load(tmp_path: Path) -> None:
+    url, bundle = str(tmp_path / "registry"), tiny_bundle(tmp_path / "bundle")
+    registry = Registry.open(url)
+
+    def findings(apprentice: str) -> list[str]:
+        done = penchant("doctor", "--bootstrap", "127.0.0.1:1", PENCHANT_REGISTRY=url, PENCHANT_APPRENTICE=apprentice,
+                        PENCHANT_HOME=str(tmp_path / "home"))  # fmt: skip
+        return [" ".join(line.split()[:2]) for line in done.stdout.splitlines()[2:]]
+
+    assert findings("none") == ["FAIL registry", "FAIL apprentice"]
+    registry.publish(bundle.path)
+    registry.promote(bundle.manifest.version, None)
+    assert findings(bundle.manifest.version) == [
+        "ok registry",
+        "FAIL registry",  # a bundle that is whole, and holds no encoder
+        "ok apprentice",
+    ]
 
 
 def test_threads_of_blas_are_one_unless_said_otherwise() -> None:

@@ -210,6 +210,14 @@ def test_topics_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
         load()
 
 
+def test_an_apprentice_needs_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENCHANT_APPRENTICE", "0f3a9c52d1e7")
+    with pytest.raises(Fatal, match="is a version in the registry, and there is none"):
+        load()
+    monkeypatch.setenv("PENCHANT_REGISTRY", "/srv/penchant/models")
+    assert load().apprentice == "0f3a9c52d1e7"
+
+
 def test_asking_for_a_tuning_needs_somebody_who_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENCHANT_TUNE_REQUESTS", "true")
     assert load().tune_requests_topic == "penchant.tune-requests"
