@@ -1,6 +1,7 @@
-"""Real events into Kafka, as if they happened now: flat out, at a rate, or at N times their own speed."""
+"""Real events into Kafka: flat out, at a rate, or at N times their own speed; their own times stay in them."""
 
 import json
+import logging
 import random
 import time
 from collections import deque
@@ -24,6 +25,7 @@ TICK_SECONDS = 0.005
 STATE_MS = 50
 """How often the producer says whether it has its id."""
 Properties = Mapping[str, str | int | float | bool]
+_SILENT = logging.Logger("penchant.replay", logging.CRITICAL + 1)  # what goes wrong is raised, not logged
 _WORDS = """
 about after air all animal answer back before best big black blue boat book boy bread bring build car child
 city class clean cold color cook country cut dark day deep dog door dream dry earth east eat eye face family
@@ -139,6 +141,7 @@ class _Out:
     """
 
     def __init__(self, bootstrap: str, kafka: Properties, *, paced: bool = False) -> None:
+        self._bootstrap = bootstrap
         self._failed: KafkaError | None = None
         self._fatal: KafkaError | None = None
         self._ready = False
@@ -156,6 +159,7 @@ class _Out:
                 "stats_cb": self._state,
                 "error_cb": self._error,
                 "on_delivery": self._delivered,
+                "logger": _SILENT,
             }
         )
 
@@ -165,7 +169,8 @@ class _Out:
             found = self._producer.list_topics(topic, timeout=CONNECT_SECONDS).topics[topic]
         except KafkaException as error:
             raise DependencyAway(
-                f"Kafka does not answer ({error.args[0].str()}); start it or give --bootstrap"
+                f"no Kafka at {self._bootstrap} ({error.args[0].str()}); "
+                "start one ('penchant broker run') or give --bootstrap"
             ) from None
         if found.error is not None:
             raise DependencyAway(f"topic {topic}: {found.error.str()}; 'penchant topics apply' creates it")
