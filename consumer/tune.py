@@ -197,6 +197,8 @@ def _shown(console: Any) -> Iterator[Callable[[str, int, int], None]]:
         def told(what: str, done: int, of: int) -> None:
             if what not in tasks:
                 tasks[what] = shown.add_task(what, total=of)
+                if not console.is_terminal:  # there the bars come all at once, when all is done
+                    console.print(f"* {what} ({of}) ...", highlight=False)
             shown.update(tasks[what], completed=done, total=of)
 
         yield told
