@@ -17,7 +17,7 @@ def classify(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...",
+            metavar="SOURCE",
             help="en (films), en-products, en-tweets, en-stars, en-sources, zh, or a JSONL FILE of text and label.",
         ),
     ],

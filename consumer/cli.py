@@ -1,5 +1,6 @@
 """The command line: `penchant COMMAND`. Thin: every command's work is in a module of its own, imported when it runs."""
 
+import inspect
 import os
 
 # Two threads double the CPU per event and gain nothing; numpy reads this when it is imported.
@@ -38,9 +39,24 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(dead_app, name="dead-letters")
 app.add_typer(models_app, name="models")
 app.add_typer(broker_app, name="broker")
-app.command("tune")(tune_module.tune)
-app.command("classify")(classify_module.classify)
-app.command("sentiment", help=classify_module.SENTIMENT_HELP)(classify_module.classify)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        typer.echo(f"penchant {metadata.version('penchant')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _penchant(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say which version this is, and exit.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None: ...
+
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file of settings; PENCHANT_* variables override it.")
@@ -143,7 +159,10 @@ def replay(
     items_topic: Annotated[str | None, typer.Option(help="Overrides the settings.")] = None,
     config: Config = None,
 ) -> None:
-    """Write real events to Kafka as if they happened now; the catalogue first.
+    """Write real events to Kafka, flat out or at a pace; the catalogue first.
+
+    Each keeps the time at which it happened, MovieLens' are of 1997 and 1998: with the first event of today on the
+    same topic their users are unheard of for more than a year, and forgotten (ttl_days).
 
     Needs a running Kafka with the topics ([bold]penchant topics apply[/]); ml-100k is downloaded once.
 
@@ -358,6 +377,23 @@ def _settings(config: Path | None, bootstrap: str | None = None) -> "Settings":
 
     settings = load(config)
     return settings.model_copy(update={"bootstrap": bootstrap}) if bootstrap else settings
+
+
+# Last, as they are what one comes to last.
+app.command("tune")(tune_module.tune)
+app.command("classify")(classify_module.classify)
+app.command("sentiment", help=classify_module.SENTIMENT_HELP)(classify_module.classify)
+
+
+def flow(commands: typer.Typer) -> None:
+    """Have each paragraph of the commands' help flow with the terminal: Typer would keep the source's line breaks."""
+    for command in commands.registered_commands:
+        said = inspect.cleandoc(command.help or getattr(command.callback, "__doc__", None) or "")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in said.split("\n\n"))
+
+
+for _commands in (app, topics_app, dead_app, models_app, broker_app):
+    flow(_commands)
 
 
 def main() -> None:
