@@ -72,10 +72,11 @@ class Fold(FoldState):
 
     def put_item(self, item: Item, vector: Array) -> None:
         """Add or replace an item; `vector` is its content's, shape (dim,). Raises as `Catalogue.put`."""
-        if item.item not in self.catalogue.index:
-            self._hidden.clear()  # a restored profile may have consumed it before it was known here
+        known = item.item in self.catalogue.index
         self.catalogue.put(item, vector)
-        self.tables.reserve(self.catalogue.capacity, self.catalogue.lots)
+        if not known:
+            self._hidden.clear()  # a restored profile may have consumed it before it was known here
+            self._arrive(self.catalogue.index[item.item])
         for role in list(self.rivals):
             self.put_rival_item(role, item)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import profile as profiles
+from model.arrivals import Base
 from model.catalogue import WHOLE, Catalogue
 from model.encoding import Encoder
 from model.errors import Fatal
@@ -16,9 +17,10 @@ from model.profile import Profile
 from model.ranker import SoftmaxRanker
 from model.tables import Fact, Tables
 
-FORMAT = 2
+FORMAT = 3
 LATER = {1: [NAMES.index("searched"), NAMES.index("learnt")]}
 """By format of the state: features that it does not know."""
+ARRIVED_BYTES = 256 * 1024
 Array = NDArray[np.float32]
 
 
@@ -53,6 +55,9 @@ class _Delta(msgspec.Struct, array_like=True):
     steps: int
     parameters: bytes
     facts: list[Fact]
+    arrived: dict[str, int] = {}
+    """Items that came, and when; format 3."""
+    base: Base = Base()
 
 
 class FoldState:
@@ -97,9 +102,14 @@ class FoldState:
     def _intern(self, item: str) -> int:
         if item not in self.catalogue.index:
             self._hidden.clear()  # a profile may have consumed it before it was known here
-        place = self.catalogue.intern(item)
+            place = self.catalogue.intern(item)
+            self._arrive(place)
+        return self.catalogue.index[item]
+
+    def _arrive(self, place: int) -> None:
+        """Make room for an item that was not known, and note when it came."""
         self.tables.reserve(self.catalogue.capacity, self.catalogue.lots)
-        return place
+        self.tables.came(place)
 
     def dump_user(self, user: str) -> bytes | None:
         """Return the user's profile for the changelog, None if there is none (forgotten)."""
@@ -115,7 +125,18 @@ class FoldState:
 
     def take_delta(self) -> bytes:
         """Return what changed in the shared tables since the last call, and the ranker as it is."""
-        return msgspec.msgpack.encode(_Delta(FORMAT, self.stream_ms, *self.ranker.dump(), self.take_facts()))
+        ranker, arrivals = self.ranker.dump(), self.tables.arrivals
+        delta = _Delta(FORMAT, self.stream_ms, *ranker, self.take_facts(), self._take_arrived(), arrivals.base)
+        return msgspec.msgpack.encode(delta)
+
+    def _take_arrived(self) -> dict[str, int]:
+        """Return items that came since the last call, and when; what would make too large a record waits."""
+        arrivals, ids, arrived, size = self.tables.arrivals, self.catalogue.ids, {}, 0
+        while arrivals.fresh and size < ARRIVED_BYTES:
+            item = arrivals.fresh.pop()
+            arrived[ids[item]] = int(arrivals.since[item])
+            size += len(ids[item].encode()) + 10
+        return arrived
 
     def take_facts(self) -> list[Fact]:
         """Return what was counted of this partition's users since the last call."""
@@ -135,6 +156,9 @@ class FoldState:
                 "or use a new app_id"
             ) from None
         self.merge(record.facts)
+        for item, since in record.arrived.items():
+            self.tables.arrivals.since[self._intern(item)] = since
+        self.tables.arrivals.base = record.base
 
     def begin_snapshot(self) -> tuple[bytes, list[tuple[int, int]]]:
         """Return the first chunk of a snapshot of the shared tables, and the blocks of rows that are to follow it."""

@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 Tags = NDArray[np.uint16]
 DECAY: Array = np.array([0.8**k for k in range(10)], np.float32)
 """Weight of the k-th latest event."""
-LOG_LIKED, LOG_RECENT, LIKED_SHARE, NEW, ENGAGED_NORM, LIKED_NORM = range(6)
+LOG_LIKED, LOG_RECENT, LIKED_SHARE, NEW, PASSED_OVER, ENGAGED_NORM, LIKED_NORM = ROWS = range(7)
 """Rows of what is known of each item alone; see `refresh`."""
 _FAST = {"contract", "reassoc", "nsz", "nnan"}
 
@@ -156,7 +156,7 @@ def feature_matrix(
     _copy(x[0], alone[LOG_LIKED, :n])
     _copy(x[1], alone[LOG_RECENT, :n])
     _copy(x[11], alone[LIKED_SHARE, :n])
-    _copy(x[12], new)
+    _copy(x[12], alone[PASSED_OVER, :n])
     _multiply(x[13], x[9], new)
     _multiply(x[14], x[10], new)
     _multiply(x[15], x[8], new)
@@ -168,11 +168,29 @@ def feature_matrix(
 
 
 @njit(cache=True)
-def refresh(alone: Array, engaged: Array, liked: Array, recent: Array, item: int) -> None:
-    """Compute anew what is known of an item alone: its column of `alone`, shape (6, capacity)."""
-    alone[LOG_LIKED, item] = np.log1p(liked[item])
-    alone[LOG_RECENT, item] = np.log1p(recent[item])
-    alone[LIKED_SHARE, item] = liked[item] / (engaged[item] + np.float32(3))
-    alone[NEW, item] = np.float32(1) / (np.float32(1) + engaged[item] * np.float32(0.5))
-    alone[ENGAGED_NORM, item] = np.float32(1) / np.sqrt(engaged[item] + np.float32(10))
-    alone[LIKED_NORM, item] = np.float32(1) / np.sqrt(liked[item] + np.float32(5))
+def refresh(
+    alone: Array,
+    engaged: Array,
+    liked: Array,
+    recent: Array,
+    stretch: Array,
+    liked_share: np.float32,
+    items: Indices,
+) -> None:
+    """Compute anew what is known of each of some items alone: their columns of `alone`, shape (7, capacity).
+
+    `stretch` and `liked_share` are `model.arrivals.Arrivals`'.
+    """
+    for item in items:
+        # Of a late item, what an average one has in the time that it missed, and in step with its own the longer it is
+        # there. Written so that a stretch of 1 changes no digit.
+        more = stretch[item] - np.float32(1)
+        likes = liked[item] * stretch[item] + liked_share * more
+        choices = engaged[item] * stretch[item] + more
+        alone[LOG_LIKED, item] = np.log1p(likes)
+        alone[LOG_RECENT, item] = np.log1p(recent[item])
+        alone[LIKED_SHARE, item] = likes / (choices + np.float32(3))
+        alone[PASSED_OVER, item] = np.float32(1) / (np.float32(1) + choices * np.float32(0.5))
+        alone[NEW, item] = np.float32(1) / (np.float32(1) + engaged[item] * np.float32(0.5))
+        alone[ENGAGED_NORM, item] = np.float32(1) / np.sqrt(engaged[item] + np.float32(10))
+        alone[LIKED_NORM, item] = np.float32(1) / np.sqrt(liked[item] + np.float32(5))

@@ -2,16 +2,17 @@
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrivals import Arrivals, Base
 from model.catalogue import WHOLE, Catalogue
 from model.content import grown
-from model.kernels import refresh
+from model.kernels import ROWS, refresh
 from model.leaders import Leaders
 from model.pairs import Cells, DensePairs, Lots
 from model.sparse_pairs import SparsePairs
@@ -46,7 +47,8 @@ class Tables:
         self.engaged = zeros(capacity, np.float32)
         self.liked = zeros(capacity, np.float32)
         self.recent = zeros(capacity, np.float32)
-        self.alone = zeros((6, capacity), np.float32)
+        self.arrivals = Arrivals(capacity)
+        self.alone = zeros((len(ROWS), capacity), np.float32)
         """What is known of each item alone (`model.kernels.refresh`): computing it for every event would cost most."""
         self.window: deque[int] = deque()
         self._most_liked, self._most_recent = Leaders(LEADERS), Leaders(LEADERS)
@@ -56,11 +58,11 @@ class Tables:
         """Rows that count; all of them but while a snapshot is being loaded."""
         self._since: Indices = np.full(capacity, -1, np.int64)
         """Of the rows of such a snapshot: the sequence that they hold everything up to; else -1."""
-        self._refresh(range(capacity))
+        self._refresh(np.arange(capacity))
 
-    def _refresh(self, items: Iterable[int]) -> None:
-        for item in items:
-            refresh(self.alone, self.engaged, self.liked, self.recent, item)
+    def _refresh(self, items: Indices) -> None:
+        arrivals = self.arrivals
+        refresh(self.alone, self.engaged, self.liked, self.recent, arrivals.stretch, arrivals.liked_share, items)
 
     def reserve(self, capacity: int, lots: Lots) -> None:
         """Make room for `capacity` items; `lots` are theirs."""
@@ -68,8 +70,9 @@ class Tables:
         if capacity > known:
             for name in ("engaged", "liked", "recent"):
                 setattr(self, name, grown(getattr(self, name), (capacity,)))
-            self.alone = grown(self.alone, (6, capacity))
-            self._refresh(range(known, capacity))
+            self.arrivals.reserve(capacity)
+            self.alone = grown(self.alone, (len(ROWS), capacity))
+            self._refresh(np.arange(known, capacity))
             self._opened = np.concatenate([self._opened, np.ones(capacity - known, np.bool_)])
             self._since = np.concatenate([self._since, np.full(capacity - known, -1, np.int64)])
             if isinstance(self.pairs, DensePairs) and capacity > self._whole:
@@ -77,19 +80,27 @@ class Tables:
             else:
                 self.pairs.grow(capacity)
 
+    def came(self, item: int) -> None:
+        """Take note of an item that is there from now on; there has to be room for it."""
+        self.arrivals.came(item)
+        self._refresh(np.array([item]))
+
     def add(self, item: int, liked: bool, before: Indices, liked_before: Indices, lots: Lots) -> None:
         """Count one engagement; `before` are the user's earlier items, newest first."""
         self.engaged[item] += 1
         self.recent[item] += 1
         self.window.append(item)
+        changed = [item]
         if len(self.window) > RECENT:
             oldest = self.window.popleft()
             self.recent[oldest] -= 1
             self._most_recent.counted(oldest, float(self.recent[oldest]))
-            refresh(self.alone, self.engaged, self.liked, self.recent, oldest)
+            changed.append(oldest)
         if liked:
             self.liked[item] += 1
-        refresh(self.alone, self.engaged, self.liked, self.recent, item)
+        if self.arrivals.count(liked):
+            changed += self.arrivals.late.tolist()
+        self._refresh(np.array(changed))
         self._most_recent.counted(item, float(self.recent[item]))
         self._most_liked.counted(item, float(self.liked[item]))
         self.pairs.add(item, before, liked_before if liked else liked_before[:0], self._opened, lots)
@@ -117,7 +128,8 @@ class Tables:
         """Return the chunk of what is counted of each item alone; `ids` are the items' in the order of rows."""
         n = len(ids)
         counts = np.stack([self.engaged[:n], self.liked[:n]])
-        return _zip([list(ids), counts.astype("<f4").tobytes(), np.fromiter(self.window, "<i4").tobytes()])
+        window, since = np.fromiter(self.window, "<i4"), self.arrivals.since[:n].astype("<i8")
+        return _zip([list(ids), counts.astype("<f4").tobytes(), window.tobytes(), since.tobytes(), self.arrivals.base])
 
     def dump_rows(self, start: int, stop: int, sequence: int, later: Sequence[str], n: int) -> bytes:
         """Return a chunk of rows, with columns up to n; `later` are the ids of items that came since `dump_counts`."""
@@ -136,13 +148,15 @@ class Tables:
 
         To be followed by `open_rows` before each delta, and by `open_all`.
         """
-        ids, both, window = _unzip(counts)
+        ids, both, window, *later = _unzip(counts)
         place = np.array([intern(item) for item in ids], np.int64)
         self.engaged[place], self.liked[place] = np.frombuffer(both, "<f4").reshape(2, -1)
         for old in np.frombuffer(window, "<i4"):
             self.window.append(int(place[old]))
             self.recent[place[old]] += 1
-        self._refresh(range(len(self.engaged)))
+        since = np.frombuffer(later[0], "<i8") if later else np.zeros(len(ids), np.int64)
+        total, liked = (int(counts.sum(dtype=np.float64)) for counts in (self.engaged, self.liked))
+        self.arrivals.restore(place, since, Base(*later[1]) if later else Base(), total, liked)
         for chunk in rows:
             sequence, start, later, tables = _unzip(chunk)
             where = np.concatenate([place, np.array([intern(item) for item in later], np.int64)])
@@ -163,6 +177,8 @@ class Tables:
         """Let every row count: everything is loaded."""
         self._since[:] = -1
         self._opened[:] = True
+        self.arrivals.settle()
+        self._refresh(np.arange(len(self.engaged)))
 
 
 def _zip(body: object) -> bytes:

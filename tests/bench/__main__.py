@@ -1,4 +1,4 @@
-"""`make bench`: fold, encoder, Kafka to Kafka, loop, changelog, flatness, 100,000 items; most beside the usual way.
+"""`make bench`: fold, encoder, Kafka to Kafka, loop, changelog, flatness, many items, late ones; most with comparison.
 
 Figures are reported, never asserted. What a core gives is in CPU seconds; where two are compared within a process they
 take turns, so that what else runs on the machine disturbs both.
@@ -14,11 +14,11 @@ from consumer.datasets import load
 from consumer.shipped import shipped_bundle
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
-from tests.bench import encoder, flat, fold, kafka, large, loop, state
+from tests.bench import encoder, flat, fold, kafka, large, late, loop, state
 from tests.bench.figures import Section, write
 from tests.bench.rig import Load
 
-SUBJECTS = ("fold", "encoder", "kafka", "loop", "state", "flat", "large")
+SUBJECTS = ("fold", "encoder", "kafka", "loop", "state", "flat", "large", "late")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         "state": lambda: state.bench(items, events[: given.state_events], OnnxEncoder(bundle), given.users),
         "flat": lambda: flat.bench(items, events, OnnxEncoder(bundle), given.events),
         "large": lambda: large.bench(items, events, OnnxEncoder(bundle), given.items),
+        "late": lambda: late.bench(items, events, OnnxEncoder(bundle)),
     }
     found: dict[str, Section] = {}
     for name in given.only:
