@@ -138,7 +138,7 @@ def load(source: str) -> Pretrained:
         body = AutoModel.from_pretrained(source, attn_implementation="eager", **bare)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, ImportError) as error:
-        if not Path(source).is_dir():  # nor a hub id whose files are here; transformers tells of the hub's rules
+        if Path(source).is_absolute() and not Path(source).is_dir():  # transformers tells of the hub's naming rules
             raise BadBundle(f"{source}: no such folder; give that of a Hugging Face model") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadBundle(f"{source}: not a model that transformers loads ({reason}); give its folder") from error
