@@ -43,7 +43,7 @@ def models_list(registry: At = None, config: Config = None) -> None:
     for version, manifest in reversed(manifests.items()):
         star = "*" if current is not None and version == current.version else " "
         forms = ",".join(sorted(manifest.forms))
-        about = f"{manifest.dim} dimensions  {forms}  {manifest.items} items"
+        about = f"{manifest.dim} dimensions  {forms}  {manifest.items} texts along"
         typer.echo(f"{star} {version}  exported {manifest.created_at}  {about}")
     for version in sorted(set(found.published()) - manifests.keys()):
         typer.echo(f"! {version}  cannot be read; see: penchant models verify {version}")
@@ -295,7 +295,7 @@ def _facts(manifest: "Manifest") -> dict[str, str]:
         "dimensions": str(manifest.dim) + (f", {manifest.learnt} of them learnt" if manifest.learnt else ""),
         "max_length": f"{manifest.max_length} tokens",
         "pooling": manifest.pooling,
-        "items": str(manifest.items),
+        "texts along": str(manifest.items),
         "parity": f"{manifest.parity.max_abs_diff:.2g} over {manifest.parity.sentences} sentences",
         "opset": str(manifest.opset),
     }

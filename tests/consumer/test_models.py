@@ -46,7 +46,7 @@ def test_a_model_s_life(registry: Path, tmp_path: Path) -> None:
     with pytest.raises(PenchantError, match="there is pointer 2"):
         said("promote", first, "--expected", "1")
     assert [line[:14] for line in said("list")] == [f"* {second}", f"  {first}"]
-    assert "2 items" in said("list")[0]
+    assert "2 texts along" in said("list")[0]
     shown = said("show")
     assert shown[0].split() == ["version", second]
     assert "file items.npy" in "\n".join(shown)
@@ -66,7 +66,7 @@ def test_diff_prints_only_what_differs(registry: Path, tmp_path: Path) -> None:
     said("publish", str(other.path))
     lines = said("diff", one.manifest.version, other.manifest.version)
     assert [line[:24].strip() for line in lines] == [
-        "version", "exported", "items", "file encoder.onnx", "file items.hashes.npy", "file items.npy",
+        "version", "exported", "texts along", "file encoder.onnx", "file items.hashes.npy", "file items.npy",
     ]  # fmt: skip
     assert lines[2].endswith("0 -> 1")
     assert lines[4].split()[2:4] == ["-", "->"]
