@@ -113,7 +113,7 @@ class Bucket:
                 except FileExistsError:  # somebody else fetched it just now
                     return Bundle.open(target)
         except OSError as error:
-            raise BadBundle(
+            raise Fatal(  # no fault of the bundle, which must not be refused for it
                 f"{cache}: cannot keep {version} there ({error.strerror or error}); free space, or give another folder"
             ) from error
         return replace(bundle, path=target)

@@ -1,5 +1,6 @@
 """What failed while it served is not begun with again, until somebody promotes it again."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple, cast
@@ -84,6 +85,51 @@ def test_whoever_follows_goes_past_it_too(world: World) -> None:
     world.registry.promote(world.second, 2)
     follower.look()
     assert serving.prepared == 1
+
+
+class Swaps:
+    """Serves at once whatever is made ready."""
+
+    def __init__(self, version: str) -> None:
+        self.model = SimpleNamespace(version=version)
+        self.prepared: list[str] = []
+
+    def prepare(self, model: SimpleNamespace, _progress: object) -> None:
+        self.model = model
+        self.prepared.append(model.version)
+
+
+def test_an_instance_that_fell_back_tries_it_again_once_it_is_promoted_again(world: World) -> None:
+    world.registry.rollback()
+    serving = Swaps(world.first)
+    follower = Follower(world.settings, world.registry, cast(Serving, serving), Metrics(), world.failed)
+    follower.look()
+    world.registry.promote(world.second, 3)
+    follower.look()
+    assert serving.prepared == [world.second]
+    world.failed.note(world.second, "no numbers")
+    serving.model = SimpleNamespace(version=world.first)
+    follower.look()
+    assert serving.prepared == [world.second]
+    world.registry.promote(world.second, 4)
+    follower.look()
+    assert serving.prepared == [world.second] * 2
+    world.registry.promote(world.second, 5)  # it serves: there is nothing to do
+    follower.look()
+    assert serving.prepared == [world.second] * 2
+
+
+def test_a_registry_that_was_made_anew_is_followed(world: World, tmp_path: Path) -> None:
+    serving = Swaps(world.second)
+    follower = Follower(world.settings, world.registry, cast(Serving, serving), Metrics(), world.failed)
+    follower.look()
+    shutil.rmtree(world.registry.url)
+    follower.look()
+    assert serving.model.version == world.second
+    world.registry.publish(tmp_path / "01")
+    world.registry.promote(world.first, None)
+    follower.look()
+    assert serving.model.version == world.first
 
 
 def test_a_mark_that_is_none_hinders_nothing(world: World) -> None:

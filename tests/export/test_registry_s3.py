@@ -75,6 +75,13 @@ def test_fetch_downloads_once(registry: Registry, url: str, fs: Any, tmp_path: P
     assert [path.name for path in cache.iterdir()] == [version]
 
 
+def test_a_cache_that_cannot_be_written_is_not_the_bundle_s_fault(registry: Registry, tmp_path: Path) -> None:
+    (version,) = publish(registry, tmp_path, "01")
+    (tmp_path / "file").touch()
+    with pytest.raises(Fatal, match="free space"):
+        registry.fetch(version, tmp_path / "file" / "cache")
+
+
 @pytest.mark.parametrize("name", ["encoder.onnx", "manifest.json"])
 @pytest.mark.parametrize("how", ["changed", "truncated", "missing"])
 def test_damage_is_refused_and_mended_by_publishing(
