@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from consumer.output import writable
 from model.errors import Fatal
 
 SENTIMENT_HELP = """Do as classify does: tell positive from negative texts, by a fine-tuned BERT.
@@ -25,7 +26,7 @@ def classify(
     ] = "full",
     model: Annotated[Path | None, typer.Option(help="A Hugging Face folder; else MiniLM, for zh none.")] = None,
     out: Annotated[Path | None, typer.Option(help="Export a bundle with the head there.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the figures there.")] = None,
+    json: Annotated[Path | None, typer.Option(callback=writable, help="Write the figures there.")] = None,
     name: Annotated[str | None, typer.Option(help="Of a single head; else sentiment, or the FILE's name.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="At most; else 3, last-N 5, from nothing 4.")] = None,
     patience: Annotated[int, typer.Option(min=1, help="Epochs in which dev may fail to improve.")] = 1,

@@ -15,6 +15,7 @@ import typer
 from consumer import classify as classify_module
 from consumer import tune as tune_module
 from consumer.models import app as models_app
+from consumer.output import writable
 from model.errors import Fatal, PenchantError
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def replay(
 def demo(
     events: Annotated[int, typer.Option(min=10, help="How many of MovieLens' 100,000 ratings.")] = 20_000,
     bundle: Annotated[Path | None, typer.Option(help="An exported encoder; else MiniLM is exported once.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the figures there, too.")] = None,
+    json: Annotated[Path | None, typer.Option(callback=writable, help="Write the figures there, too.")] = None,
     directory: Annotated[Path | None, typer.Option("--dir", help="For data and logs; else a temporary one.")] = None,
     bootstrap: Annotated[str | None, typer.Option(help="A Kafka that runs already; else one is started.")] = None,
 ) -> None:
@@ -203,7 +204,7 @@ def evaluate(
     candidates: Annotated[
         bool, typer.Option("--candidates", help="Rank candidates only, as where there are over 4,096 items.")
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="Write the report there.")] = None,
+    json: Annotated[Path | None, typer.Option(callback=writable, help="Write the report there.")] = None,
 ) -> None:
     """Measure HR@10, NDCG@10 and MRR of the very fold that serves, each event scored before it is learnt from.
 

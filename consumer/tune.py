@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from consumer.output import writable
 from model.errors import Fatal, PenchantError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def tune(
     work: Annotated[Path, typer.Option(help="Examples, checkpoints, the bundle and its report go there.")] = Path(
         "runs/tune"
     ),
-    json: Annotated[Path | None, typer.Option(help="Write the report there, too.")] = None,
+    json: Annotated[Path | None, typer.Option(callback=writable, help="Write the report there, too.")] = None,
     replay: Annotated[
         list[Path] | None, typer.Option(help="Examples of earlier runs (file, or work folder) to train on again.")
     ] = None,
@@ -54,7 +55,10 @@ def tune(
         float, typer.Option(min=0.01, max=0.9, help="Of what is trained on: so many of those at most.")
     ] = 0.2,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw there (.svg) how both do by age of the item: NDCG@10 by engagements.")
+        Path | None,
+        typer.Option(
+            callback=writable, help="Draw there (.svg) how both do by age of the item: NDCG@10 by engagements."
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="TOML file of settings; PENCHANT_* variables override it.")

@@ -99,3 +99,11 @@ def test_threads_of_blas_are_one_unless_said_otherwise() -> None:
 
     assert said() == "1"
     assert said(OPENBLAS_NUM_THREADS="4") == "4"
+
+
+@pytest.mark.parametrize("command", ["tune --from-dataset zh", "classify en", "evaluate zh", "demo"])
+def test_a_file_that_could_not_be_written_is_said_before_the_work(command: str, tmp_path: Path) -> None:
+    for path in (tmp_path / "missing" / "figures.json", tmp_path):
+        done = penchant(*command.split(), "--json", str(path))
+        assert done.returncode == 2
+        assert "name another file" in " ".join(done.stderr.replace("│", " ").split())

@@ -70,7 +70,9 @@ def test_lists_alone_say_not_who_is_better() -> None:
         assert pairs_of(from_instances([url]), "apprentice") == []
 
 
-@pytest.mark.parametrize("body", [b"<html>hi</html>", b"\xff\xfe", b"[]", b'{"status":"error"}', b'{"data":{"result":[1]}}'])
+@pytest.mark.parametrize(
+    "body", [b"<html>hi</html>", b"\xff\xfe", b"[]", b'{"status":"error"}', b'{"data":{"result":[1]}}']
+)
 def test_what_is_neither_an_instance_nor_a_prometheus_is_named(body: bytes) -> None:
     with answering(body) as url:
         with pytest.raises(DependencyAway, match=url):
