@@ -62,6 +62,17 @@ def test_a_pair_of_which_none_serves_any_more_is_left_out() -> None:
         assert pairs_of(from_instances([one]), "before") == []
 
 
+def test_the_one_before_and_an_apprentice_are_told_apart() -> None:
+    metrics = Metrics()
+    metrics.model.info({"version": "b", "provider": "x", "dim": "1"})
+    both = [Evaluation({"penchant": 0}, False, False, 0.0, {"before": 0, "apprentice": -1})] * 9
+    metrics.compared(both, "b", {"before": "a", "apprentice": "c"})
+    with answering(generate_latest(metrics.registry)) as url:
+        for role, rival, theirs in (("before", "a", 9), ("apprentice", "c", 0)):
+            (pairs,) = pairs_of(from_instances([url]), role)
+            assert (pairs.role, pairs.rival, pairs.events, pairs.theirs) == (role, rival, 9, theirs)
+
+
 def test_lists_alone_say_not_who_is_better() -> None:
     metrics = Metrics()
     metrics.model.info({"version": "b", "provider": "x", "dim": "1"})
