@@ -234,6 +234,8 @@ def load(path: Path | None = None) -> Settings:
         raise Fatal(f"settings: predecessor is {settings.app_id}, as is app_id; a rebuild needs an app_id of its own")
     if settings.tune_requests and not settings.drift_evaluations:
         raise Fatal("settings: tune_requests asks for nothing while drift_evaluations is 0; give it, too")
+    if settings.apprentice and settings.registry is None:
+        raise Fatal("settings: apprentice is a version in a registry, and registry is not set; give it, too")
     names = [settings.events_topic, settings.items_topic, settings.recommendations_topic, settings.interests_topic,
              settings.dead_letters_topic, settings.facts_topic, settings.tune_requests_topic,
              settings.apprentice_topic, settings.state_topic]  # fmt: skip

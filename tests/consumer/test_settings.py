@@ -216,3 +216,11 @@ def test_asking_for_a_tuning_needs_somebody_who_looks(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PENCHANT_DRIFT_EVALUATIONS", "0")
     with pytest.raises(Fatal, match="drift_evaluations is 0"):
         load()
+
+
+def test_an_apprentice_needs_a_registry_to_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENCHANT_APPRENTICE", "0f3a9c52d1e7")
+    with pytest.raises(Fatal, match="registry is not set"):
+        load()
+    monkeypatch.setenv("PENCHANT_REGISTRY", "/srv/registry")
+    assert load().apprentice == "0f3a9c52d1e7"
