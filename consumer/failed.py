@@ -28,7 +28,7 @@ class Failed:
         self.pointer = 0
         """Number of the newest pointer that was dealt with."""
         self.fallen: set[str] = set()
-        """Versions that failed in this process, and were not made ready again since."""
+        """Versions that failed in this process."""
 
     def note(self, version: str, why: str) -> None:
         """Keep a version's failure beyond this process; where it cannot be kept, that is said, and nothing else."""

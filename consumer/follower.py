@@ -93,7 +93,6 @@ class Follower:
                 stage = "self_test"
                 model = Model.load(bundle, self._settings)
                 stage, self._failed.pointer = "catalogue", pointer.number
-                self._failed.fallen.discard(pointer.version)
                 self._serving.prepare(model, self._progress)
             except BadBundle as error:
                 self._metrics.refused.labels(stage).inc()
