@@ -122,7 +122,7 @@ def test_coalescing_tells_beside_a_list_what_would_have_been_there_instead_of_th
         bodies = [forget if name is None else GOOD.replace(b'"s"', f'"{name}"'.encode()) for name in ids]
         work = fold_poll([Fake(n, body) for n, body in enumerate(bodies)], {0: state}, TEXTS, told, {})
         its = [value for topic, _, value in work.outputs if topic == "penchant.apprentice"]
-        return [value and msgspec.json.decode(value)["event"] for value in its], work.overlaps
+        return [None if value is None else msgspec.json.decode(value)["event"] for value in its], work.overlaps
 
     one = [("apprentice", 1.0)]
     assert outputs(missed, drawn) == ([drawn], one)
