@@ -132,7 +132,7 @@ def run(job: Job, told: Progress, force: bool = False) -> Result:
 
 
 def _key(job: Job, examples: bytes, replayed: Sequence[Example], stock_vectors: Vectors) -> str:
-    """Return what a run's folder is named by: whatever else is asked for, or of another model, has its own checkpoints."""
+    """Return what a run's folder is named by: whoever asks for anything else has other checkpoints to go on with."""
     asked = repr((job.tuning, job.hold_out, job.held_items)).encode()
     again = msgspec.msgpack.encode(replayed) if replayed else b""
     return hashlib.sha256(asked + examples + again + stock_vectors.tobytes()).hexdigest()[:12]
