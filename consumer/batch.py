@@ -14,7 +14,7 @@ from consumer.state import PartitionState
 from model.encoding import Encoder
 from model.errors import BadEvent
 from model.events import DeadLetter, Event, Interests, Recommendation, Search, encode
-from model.outcome import Evaluation
+from model.outcome import Evaluation, Outcome
 
 Vector = NDArray[np.float32]
 BATCH_TEXTS = 256
@@ -148,6 +148,8 @@ def fold_poll(
     lists_topic, interests_topic = settings.recommendations_topic, settings.interests_topic
     of_users = (interests_topic, lists_topic, *([settings.apprentice_topic] if settings.apprentice else []))
     newest: dict[bytes, int] = {}
+    compared: dict[bytes, Outcome] = {}
+    """Whose list was sent, with what others would have shown; not told yet, as a newer one may take its place."""
     for message, state, event, timestamp_ms in decoded:
         partition = state.partition
         try:
@@ -160,19 +162,21 @@ def fold_poll(
                     work.muted += 1
                 elif len(value) > MAX_RECORD_BYTES:
                     work.problems["list_too_large"] += 1
-                elif settings.coalesce and name in newest:
-                    outputs[newest[name]] = (lists_topic, name, value)
                 else:
-                    newest[name] = len(outputs)
-                    outputs.append((lists_topic, name, value))
-                    work.lists += 1
-                    for role, other in outcome.beside.items():
-                        outputs.append((settings.apprentice_topic, name, encode(other)))
-                        work.overlaps.append((role, _overlap(outcome.recommendation, other)))
+                    if settings.coalesce and name in newest:
+                        outputs[newest[name]] = (lists_topic, name, value)
+                    else:
+                        newest[name] = len(outputs)
+                        outputs.append((lists_topic, name, value))
+                        work.lists += 1
+                    compared[name] = outcome
+                    if not settings.coalesce:
+                        _tell_beside(compared, name, settings.apprentice_topic, work)
             if outcome.interests is not None:
                 _tell(outcome.interests, interests_topic, name, work)
             elif event.kind == "forget":
                 newest.pop(name, None)  # a list that comes after must not take the place of one before the tombstone
+                _tell_beside(compared, name, settings.apprentice_topic, work)
                 outputs += [(topic, name, None) for topic in of_users]
         except EncoderFails:
             raise
@@ -193,6 +197,8 @@ def fold_poll(
         if outcome.answer is not None:
             work.rewards["yes" if outcome.answer.reward else "no"] += 1
         timestamps_ms.append(timestamp_ms)
+    for name in list(compared):
+        _tell_beside(compared, name, settings.apprentice_topic, work)
     for partition in folded:
         for user in states[partition].fold.collect():
             users_of[partition][user] = None
@@ -200,6 +206,15 @@ def fold_poll(
             outputs += [(topic, name, None) for topic in of_users]
             work.expired += 1
     return work
+
+
+def _tell_beside(compared: dict[bytes, Outcome], name: bytes, topic: str, work: Work) -> None:
+    """Send what others would have shown a user instead of the list that was sent, and note what they have in common."""
+    outcome = compared.pop(name, None)
+    if outcome is not None and outcome.recommendation is not None:
+        for role, other in outcome.beside.items():
+            work.outputs.append((topic, name, encode(other)))
+            work.overlaps.append((role, _overlap(outcome.recommendation, other)))
 
 
 def _overlap(one: Recommendation, other: Recommendation) -> float:

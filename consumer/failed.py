@@ -27,9 +27,12 @@ class Failed:
         self._folder = folder
         self.pointer = 0
         """Number of the newest pointer that was dealt with."""
+        self.fallen: set[str] = set()
+        """Versions that failed in this process."""
 
     def note(self, version: str, why: str) -> None:
         """Keep a version's failure beyond this process; where it cannot be kept, that is said, and nothing else."""
+        self.fallen.add(version)
         mark = Mark(version, why, datetime.now(UTC).isoformat(timespec="seconds"), self.pointer)
         path = self._path(version)
         try:

@@ -77,8 +77,13 @@ class Follower:
             log.info("the registry is back")
         self._away = False
         self._teach()
+        if pointer is None and self._seen:
+            log.warning("no version is current any more; the model that serves stays", registry=self._registry.url)
+            self._seen = 0  # a registry that is made anew counts from 1
         if pointer is None or pointer.number <= self._seen:
             return
+        if self._newest in self._failed.fallen:  # the loop went back to the one before
+            self._newest = self._serving.model.version
         if pointer.version != self._newest and (why := self._failed.why(pointer.version, pointer.number)):
             log.warning("model not tried; the one that serves stays", model=pointer.version, why=why)
         elif pointer.version != self._newest:

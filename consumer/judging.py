@@ -5,6 +5,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from math import sqrt
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -108,19 +109,22 @@ def pairs_of(samples: Iterable[Sample], role: str) -> list[Pairs]:
             of.get(gains + "rival", 0.0), of.get(squares, 0.0), int(of.get(lists, 0)), of.get(overlap, 0.0),
         )
         for (ours, rival), of in sums.items()
-        if ours in serving
+        if ours in serving and of.get(evaluated)  # lists alone, of events that are no choices, say not who is better
     ]  # fmt: skip
     return sorted(found, key=lambda pairs: -pairs.events)
 
 
 def from_instances(urls: Iterable[str]) -> list[Sample]:
     """Return the counters at each instance's /metrics; raises `DependencyAway`."""
-    return [
-        (sample.name, sample.labels, sample.value)
-        for url in urls
-        for family in text_string_to_metric_families(_get(url))
-        for sample in family.samples
-    ]
+    samples: list[Sample] = []
+    for url in urls:
+        said = _get(url)
+        try:
+            families = list(text_string_to_metric_families(said))
+        except ValueError as error:
+            raise DependencyAway(f"{url} gives no metrics ({error}); is that an instance's /metrics?") from None
+        samples += [(one.name, one.labels, one.value) for family in families for one in family.samples]
+    return samples
 
 
 def from_prometheus(url: str) -> list[Sample]:
@@ -128,8 +132,12 @@ def from_prometheus(url: str) -> list[Sample]:
     samples: list[Sample] = []
     for name in (*NAMES, SERVING):
         asked = urllib.parse.urlencode({"query": name})
-        answer = json.loads(_get(f"{url.rstrip('/')}/api/v1/query?{asked}"))
-        samples += [(name, one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
+        said = _get(f"{url.rstrip('/')}/api/v1/query?{asked}")
+        try:
+            found = json.loads(said)["data"]["result"]
+            samples += [(name, one["metric"], float(one["value"][1])) for one in found]
+        except (ValueError, LookupError, TypeError) as error:
+            raise DependencyAway(f"{url} does not answer as a Prometheus does ({error!r}); is it one?") from None
     return samples
 
 
@@ -138,7 +146,7 @@ def _get(url: str) -> str:
         raise DependencyAway(f"{url!r} is no address: give http://HOST:PORT/metrics of every instance, or --prometheus")
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-            return str(answer.read().decode())
-    except OSError as error:
+            return str(answer.read().decode(errors="replace"))
+    except (OSError, HTTPException) as error:
         why = getattr(error, "reason", error)  # of a URLError: what it stands for
         raise DependencyAway(f"{url} does not answer ({why}); is that instance up?") from None

@@ -229,7 +229,7 @@ def models_judge(
     if act and role != "before":
         raise Fatal("--act goes back to the model before: it needs --role before")
     found = pairs_of(from_instances(metrics) if metrics else from_prometheus(prometheus or ""), role)
-    if not found or not found[0].events:
+    if not found:
         raise Fatal(
             f"nothing that users chose was ranked by a model in the role {role!r} yet: it takes {NEEDED[role]}, "
             "and then events"

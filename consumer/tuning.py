@@ -21,6 +21,7 @@ from consumer.window import Source
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
 from export.onnx import export_model
+from model.encoding import Vectors
 from model.errors import Fatal
 from model.evaluate import prepare
 from model.events import Forget
@@ -103,10 +104,7 @@ def run(job: Job, told: Progress, force: bool = False) -> Result:
     window = _window(job, texts, found, dev, cut)
     topics = Taxonomy.read(job.taxonomy)
     stock_vectors = stock.embed(texts_of(window).texts, None, lambda done, of: told("stock vectors", done, of))
-    # Whatever else is asked for, or of another model, has checkpoints of its own: they are gone on with.
-    asked = repr((job.tuning, job.hold_out, job.held_items)).encode()
-    again = msgspec.msgpack.encode(window.replayed) if window.replayed else b""
-    key = hashlib.sha256(asked + examples + again + stock_vectors.tobytes()).hexdigest()[:12]
+    key = _key(job, examples, window.replayed, stock_vectors)
     with _folder(job, f"{_name(job.tuning)}-{key}") as folder:
         (folder / FILE).write_bytes(examples)
         tuned = tune(stock, stock_vectors, window, job.tuning, folder / "checkpoints", told)
@@ -131,6 +129,13 @@ def run(job: Job, told: Progress, force: bool = False) -> Result:
         }
         (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
         return Result(bundle.described(report), decision, report)
+
+
+def _key(job: Job, examples: bytes, replayed: Sequence[Example], stock_vectors: Vectors) -> str:
+    """Return what a run's folder is named by: whoever asks for anything else has other checkpoints to go on with."""
+    asked = repr((job.tuning, job.hold_out, job.held_items)).encode()
+    again = msgspec.msgpack.encode(replayed) if replayed else b""
+    return hashlib.sha256(asked + examples + again + stock_vectors.tobytes()).hexdigest()[:12]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The registry's store in S3 or what speaks like it: a version is there once its manifest is, written last."""
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ LEFTOVER_AGE = timedelta(days=1)
 
 _RETRIES = {"mode": "standard", "total_max_attempts": 3}
 PROBE = "conditional-writes"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Bucket:
@@ -113,9 +115,7 @@ class Bucket:
                 except FileExistsError:  # somebody else fetched it just now
                     return Bundle.open(target)
         except OSError as error:
-            raise BadBundle(
-                f"{cache}: cannot keep {version} there ({error.strerror or error}); free space, or give another folder"
-            ) from error
+            raise _unkept(cache, version, error) from error
         return replace(bundle, path=target)
 
     def hide(self, version: str) -> Callable[[], None]:
@@ -166,6 +166,10 @@ class Bucket:
                 self._fs.get_file(source, str(target))
             except FileNotFoundError:
                 raise BadBundle(f"{self.url}: {source} is gone; publish that bundle again") from None
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                raise _unkept(target.parent.parent, target.name, error) from error
 
     def _list(self, folder: str) -> list[dict[str, Any]]:
         with self._answering():
@@ -192,6 +196,11 @@ class Bucket:
             raise DependencyAway(
                 f"{self.url}: does not answer as it should ({said}); see endpoint, bucket and credentials"
             ) from error
+
+
+def _unkept(cache: Path, what: str, error: OSError) -> Fatal:
+    """Return what to say of this machine's disk: no fault of the bundle, which must not be refused for it."""
+    return Fatal(f"{cache}: cannot keep {what} there ({error.strerror or error}); free space, or give another folder")
 
 
 def _last(entry: dict[str, Any]) -> str:

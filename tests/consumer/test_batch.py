@@ -108,6 +108,28 @@ def test_what_an_apprentice_would_have_shown_is_sent_along_and_forgotten_with_th
     assert {topic for topic, *_ in unset.outputs} == {"penchant.recommendations", "penchant.interests"}
 
 
+def test_coalescing_tells_beside_a_list_what_would_have_been_there_instead_of_that_list() -> None:
+    told = Settings(apprentice="other", coalesce=True)
+    state = PartitionState(0, new_fold(), Position(FORMAT, 0, 0, "", [], ""))
+    fold = state.fold
+    rival = fold.rivals["apprentice"] = Rival("other", fold.catalogue.content, TEXTS, 0.5, fold.ranker, lists=True)
+    names = [f"s{n}" for n in range(40)]
+    drawn, missed = (next(name for name in names if rival.drawn(name) == wanted) for wanted in (True, False))
+    forget = b'{"kind":"forget","id":"f","user":"u","at_ms":6}'
+
+    def outputs(*ids: str | None) -> tuple[list[str | None], list[tuple[str, float]]]:
+        """Return the apprentice's records as the events that they are for, None for a tombstone, and the overlaps."""
+        bodies = [forget if name is None else GOOD.replace(b'"s"', f'"{name}"'.encode()) for name in ids]
+        work = fold_poll([Fake(n, body) for n, body in enumerate(bodies)], {0: state}, TEXTS, told, {})
+        its = [value for topic, _, value in work.outputs if topic == "penchant.apprentice"]
+        return [None if value is None else msgspec.json.decode(value)["event"] for value in its], work.overlaps
+
+    one = [("apprentice", 1.0)]
+    assert outputs(missed, drawn) == ([drawn], one)
+    assert outputs(None, drawn, missed) == ([None], [])  # the list that is sent is one that it had no part in
+    assert outputs(None, missed, drawn, None, missed) == ([None, drawn, None], one)
+
+
 def test_texts_are_embedded_once_and_the_oldest_make_room() -> None:
     texts = Texts(ENCODER, 2)
     texts.need(["a", "b", "a"])

@@ -1,5 +1,6 @@
 """What failed while it served is not begun with again, until somebody promotes it again."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple, cast
@@ -8,13 +9,13 @@ import pytest
 
 from consumer.embedding import Model
 from consumer.failed import Failed
-from consumer.follower import Follower, begin
+from consumer.follower import Follower, begin, cache
 from consumer.http import Health
 from consumer.metrics import Metrics
 from consumer.serving import Serving
 from consumer.settings import Settings
 from export.registry import Registry
-from model.errors import BadBundle
+from model.errors import BadBundle, DependencyAway
 from tests.export.tiny import tiny_bundle
 
 
@@ -34,6 +35,7 @@ class World(NamedTuple):
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("PENCHANT_HOME", str(tmp_path / "home"))  # downloads that nobody needs are removed there
     monkeypatch.setattr(Model, "load", lambda bundle, _: SimpleNamespace(version=bundle.manifest.version))
     registry = Registry.open(str(tmp_path / "registry"))
     first, second = (registry.publish(tiny_bundle(tmp_path / salt, salt).path) for salt in ("01", "02"))
@@ -84,6 +86,83 @@ def test_whoever_follows_goes_past_it_too(world: World) -> None:
     world.registry.promote(world.second, 2)
     follower.look()
     assert serving.prepared == 1
+
+
+class Swaps:
+    """Serves at once whatever is made ready."""
+
+    def __init__(self, version: str) -> None:
+        self.model = SimpleNamespace(version=version)
+        self.prepared: list[str] = []
+
+    def prepare(self, model: SimpleNamespace, _progress: object) -> None:
+        self.model = model
+        self.prepared.append(model.version)
+
+    def teach(self, _apprentice: SimpleNamespace, _progress: object) -> None:
+        """Let it rank."""
+
+
+def test_an_instance_that_fell_back_tries_it_again_once_it_is_promoted_again(world: World) -> None:
+    world.registry.rollback()
+    serving = Swaps(world.first)
+    follower = Follower(world.settings, world.registry, cast(Serving, serving), Metrics(), world.failed)
+    follower.look()
+    world.registry.promote(world.second, 3)
+    follower.look()
+    assert serving.prepared == [world.second]
+    world.failed.note(world.second, "no numbers")
+    serving.model = SimpleNamespace(version=world.first)
+    follower.look()
+    assert serving.prepared == [world.second]
+    world.registry.promote(world.second, 4)
+    follower.look()
+    assert serving.prepared == [world.second] * 2
+    world.registry.promote(world.second, 5)  # it serves: there is nothing to do
+    follower.look()
+    assert serving.prepared == [world.second] * 2
+
+
+def test_what_could_not_be_loaded_for_now_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    serving = Swaps(world.first)
+    follower = Follower(world.settings, world.registry, cast(Serving, serving), Metrics(), world.failed)
+
+    def away(version: str, cache: Path) -> None:
+        raise DependencyAway("a store that is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.registry, "fetch", away)
+        follower.look()
+    assert not serving.prepared
+    follower.look()
+    assert serving.prepared == [world.second]
+
+
+def test_of_what_was_downloaded_stays_what_serves_what_did_before_and_the_apprentice(
+    world: World, tmp_path: Path
+) -> None:
+    apprentice = world.registry.publish(tiny_bundle(tmp_path / "03", "03").path)
+    settings = world.settings.model_copy(update={"apprentice": apprentice})
+    kept = {world.first, world.second, apprentice}
+    for version in (*kept, "0" * 12):
+        (cache(settings) / version).mkdir(parents=True)
+    (cache(settings) / "0.failed.json").touch()
+    follower = Follower(settings, world.registry, cast(Serving, Swaps(world.first)), Metrics(), world.failed)
+    follower.look()
+    assert {path.name for path in cache(settings).iterdir()} == {*kept, "0.failed.json"}
+
+
+def test_a_registry_that_was_made_anew_is_followed(world: World, tmp_path: Path) -> None:
+    serving = Swaps(world.second)
+    follower = Follower(world.settings, world.registry, cast(Serving, serving), Metrics(), world.failed)
+    follower.look()
+    shutil.rmtree(world.registry.url)
+    follower.look()
+    assert serving.model.version == world.second
+    world.registry.publish(tmp_path / "01")
+    world.registry.promote(world.first, None)
+    follower.look()
+    assert serving.model.version == world.first
 
 
 def test_a_mark_that_is_none_hinders_nothing(world: World) -> None:

@@ -62,6 +62,36 @@ def test_a_pair_of_which_none_serves_any_more_is_left_out() -> None:
         assert pairs_of(from_instances([one]), "before") == []
 
 
+def test_the_one_before_and_an_apprentice_are_told_apart() -> None:
+    metrics = Metrics()
+    metrics.model.info({"version": "b", "provider": "x", "dim": "1"})
+    both = [Evaluation({"penchant": 0}, False, False, 0.0, {"before": 0, "apprentice": -1})] * 9
+    metrics.compared(both, "b", {"before": "a", "apprentice": "c"})
+    with answering(generate_latest(metrics.registry)) as url:
+        for role, rival, theirs in (("before", "a", 9), ("apprentice", "c", 0)):
+            (pairs,) = pairs_of(from_instances([url]), role)
+            assert (pairs.role, pairs.rival, pairs.events, pairs.theirs) == (role, rival, 9, theirs)
+
+
+def test_lists_alone_say_not_who_is_better() -> None:
+    metrics = Metrics()
+    metrics.model.info({"version": "b", "provider": "x", "dim": "1"})
+    metrics.overlap([("apprentice", 0.5)], "b", {"apprentice": "a"})
+    with answering(generate_latest(metrics.registry)) as url:
+        assert pairs_of(from_instances([url]), "apprentice") == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>hi</html>", b"\xff\xfe", b"[]", b'{"status":"error"}', b'{"data":{"result":[1]}}']
+)
+def test_what_is_neither_an_instance_nor_a_prometheus_is_named(body: bytes) -> None:
+    with answering(body) as url:
+        with pytest.raises(DependencyAway, match=url):
+            from_instances([url])
+        with pytest.raises(DependencyAway, match=url):
+            from_prometheus(url)
+
+
 def test_prometheus_says_the_same() -> None:
     pair = {"role": "before", "serving": "b", "rival": "a"}
     series: dict[str, list[tuple[dict[str, str], float]]] = {

@@ -13,7 +13,7 @@ from consumer.batch import Work
 from consumer.embedding import Model
 from consumer.items import Items
 from consumer.metrics import Metrics
-from consumer.serving import APPRENTICE, Serving
+from consumer.serving import APPRENTICE, BEFORE, Serving
 from consumer.settings import Settings
 from consumer.state import FORMAT, PartitionState, Position
 from consumer.swap import Prepared, adopt
@@ -25,6 +25,8 @@ from model.errors import BadBundle
 from model.evaluate import prepare
 from model.events import Click, Item, Search
 from model.fold import Fold, FoldSettings
+from model.heads import Head
+from model.outcome import Evaluation
 from model.tables import Fact
 from model.taxonomy import Taxonomy
 from tests.model.conftest import WordEncoder
@@ -245,6 +247,49 @@ def test_a_model_that_goes_live_knows_what_changed_while_it_got_ready() -> None:
     assert "late" not in world.items.known()
     time.sleep(0.2)  # the old vectors are freed meanwhile
     assert before.keys() == names - {"late"}
+
+
+def test_a_swap_takes_every_partition_s_words_the_judge_of_reviews_and_notes_itself() -> None:
+    world, other = World(), Other()
+    second = PartitionState(1, prepare(ITEMS, ENCODER, FoldSettings()), Position(FORMAT, 0, 0, "", [], ""))
+    states = cast(dict[int, PartitionState], world.serving._states)
+    states[1] = second
+    for number, state in states.items():
+        run(state.fold, ENCODER, [Search(id="s", user="u", at_ms=1, text=f"robot kiss {number}")])
+    world.serving.texts.need(["robot"])
+    head = Head.of(["negative", "positive"], np.ones((2, Other.dim), np.float32), np.zeros(2, np.float32))
+    world.serving.prepare(Model(other, TAXONOMY, sentiment=head), nothing)
+    world.serving.turn()
+    for number, state in states.items():
+        assert list(state.fold.search_vectors) == [f"robot kiss {number}"]
+        assert state.fold.sentiment is head
+        assert state.position.bundle == Other.version  # what is committed next says with what
+    assert "robot" not in world.serving.texts  # that vector was the other model's
+
+
+def test_probation_ends_with_the_last_of_its_events_and_is_not_for_the_same_model() -> None:
+    world = World()
+    world.serving.prepare(Model(Other(), TAXONOMY), nothing)
+    world.serving.turn()
+    count = world.serving._settings.probation_events
+    one = Evaluation({"penchant": 0}, False, False, 0.0, {BEFORE: 0})
+    world.serving.judge(Work(evaluations=[one] * (count - 1)))
+    assert world.fold.rivals.keys() == {BEFORE}
+    world.serving.judge(Work(evaluations=[one]))
+    assert world.fold.rivals == {}
+    assert not world.serving.fall_back("no numbers")
+    world.serving.prepare(Model(Other(), TAXONOMY), nothing)
+    world.serving.turn()
+    assert world.fold.rivals == {}
+
+
+def test_a_fold_that_was_restored_is_brought_to_the_model_that_serves() -> None:
+    world = World()
+    world.serving.prepare(Model(Other(), TAXONOMY), nothing)
+    world.serving.turn()
+    fold = prepare(ITEMS, ENCODER, FoldSettings())
+    world.serving.catch_up(fold)
+    assert fold.version == Other.version
 
 
 def test_vectors_that_are_no_numbers_are_not_taken_from_a_bundle() -> None:

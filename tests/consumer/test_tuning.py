@@ -20,13 +20,15 @@ from consumer.datasets import load_ml100k
 from consumer.metrics import Metrics
 from consumer.picture import drawn
 from consumer.shipped import shipped_bundle
-from consumer.tuning import Job, _decided, _folder
+from consumer.tuning import Job, _decided, _folder, _key
 from consumer.window import Source
 from export.bundle import Bundle
 from export.encoder import OnnxEncoder
 from export.registry import Registry
 from model.errors import Fatal, PenchantError
 from model.gate import Compared, Decision
+from model.training.adaptation import Method
+from model.training.examples import Example, Past
 from model.training.tuning import Tuning
 
 pytestmark = pytest.mark.timeout(600)
@@ -173,6 +175,31 @@ def test_what_serves_is_never_written_over(
     with _folder(other, "one"), pytest.raises(Fatal, match="another run is at it"), _folder(other, "one"):
         pass
     Bundle.open(path)
+
+
+def test_a_run_goes_on_only_with_checkpoints_of_what_it_was_asked_for(
+    first: tuple[dict[str, Any], Bundle, str],
+) -> None:
+    shipped = Bundle.open(shipped_bundle(Console(stderr=True)))
+    job = Job(Source([], [], {}), Path("model"), shipped, Tuning(), Path("work"))
+    tuning, vectors, example = job.tuning, np.ones((2, 3), np.float32), Example(1, "a", [Past(item="b")], [], [])
+    keys = [
+        _key(dataclasses.replace(job, **changed), said, replayed, stock)
+        for changed, said, replayed, stock in (
+            ({}, b"examples", [], vectors),
+            ({"tuning": dataclasses.replace(tuning, epochs=3)}, b"examples", [], vectors),
+            ({"tuning": dataclasses.replace(tuning, mlm_epochs=3)}, b"examples", [], vectors),
+            ({"tuning": dataclasses.replace(tuning, seed=3)}, b"examples", [], vectors),
+            ({"tuning": dataclasses.replace(tuning, method=Method.parse("last-2"))}, b"examples", [], vectors),
+            ({"hold_out": 0.2}, b"examples", [], vectors),
+            ({"held_items": 0.2}, b"examples", [], vectors),
+            ({}, b"others", [], vectors),
+            ({}, b"examples", [example], vectors),
+            ({}, b"examples", [], 2 * vectors),
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    assert _key(dataclasses.replace(job, work=Path("other")), b"examples", [], vectors) == keys[0]
 
 
 def test_layers_that_there_are_not_are_said(ratings: Path, tmp_path: Path) -> None:

@@ -244,3 +244,21 @@ def test_a_living_publisher_is_left_alone(registry: Registry, root: Path, tmp_pa
         publish(registry, tmp_path, "02")
         assert (folder / "encoder.onnx").read_bytes() == b"half"
     assert hidden(root) == []
+
+
+def test_a_rollback_undoes_only_what_it_was_told_to(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where somebody promotes after the first look."""
+    first, second, third = publish(registry, tmp_path, "01", "02", "03")
+    promote(registry, first, second)
+    history = registry.history
+
+    def later() -> list[Pointer]:
+        promote(registry, third)
+        return history()
+
+    monkeypatch.setattr(registry, "history", later)
+    with pytest.raises(Conflict):
+        registry.rollback(expected=2)
+    assert [pointer.version for pointer in history()] == [first, second, third]

@@ -1,11 +1,12 @@
 """The registry in S3, on a real server over HTTP: conditional writes, lost answers, kills, damage, downloads."""
 
+import errno
 import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 import pytest
@@ -73,6 +74,26 @@ def test_fetch_downloads_once(registry: Registry, url: str, fs: Any, tmp_path: P
     registry.fetch(version, cache)  # damaged since: anew
     assert (cache / version / "encoder.onnx").read_bytes() == (bundle.path / "encoder.onnx").read_bytes()
     assert [path.name for path in cache.iterdir()] == [version]
+
+
+def test_a_cache_that_cannot_be_written_is_not_the_bundle_s_fault(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs = cast(Bucket, registry._store)._fs
+    (version,) = publish(registry, tmp_path, "01")
+    (tmp_path / "file").touch()
+    with pytest.raises(Fatal, match="free space"):
+        registry.fetch(version, tmp_path / "file" / "cache")
+
+    def full(_source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fs, "get_file", full)
+        with pytest.raises(Fatal, match="No space left"):
+            registry.fetch(version, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert registry.fetch(version, tmp_path / "cache").manifest.version == version
 
 
 @pytest.mark.parametrize("name", ["encoder.onnx", "manifest.json"])

@@ -134,12 +134,16 @@ def test_each_target_is_of_one_age_and_both_models_have_the_same_bins(items: lis
 
 def test_each_reason_to_refuse_refuses() -> None:
     bad = msgspec.structs.replace(GOOD, after=0.099, difference=-0.001, ci95=[-0.004, 0.002])
+    odd = msgspec.structs.replace(
+        GOOD, after=0.2, ci95=[-0.003, 0.203]
+    )  # a margin of what serves, not of the candidate
     none = msgspec.structs.replace(GOOD, n=1, users=1, ci95=[0.0, 0.0])
     missed = msgspec.structs.replace(GOOD, before=0.0, after=0.0, ci95=[0.0, 0.0])
     assert decide({"all": GOOD, "unseen": GOOD}, 1.0, Margins()).promote
     assert decide({"all": bad, "unseen": bad}, 1.0, Margins(everything=0.05)).promote
     for figures, cost, said in (
         ({"all": bad, "unseen": GOOD}, 1.0, "does not exclude a loss of 2%"),
+        ({"all": odd, "unseen": GOOD}, 1.0, "does not exclude a loss of 2%"),
         ({"all": GOOD, "unseen": msgspec.structs.replace(bad, ci95=[-0.006, 0.0])}, 1.0, "a loss of 5%"),
         ({"all": GOOD, "unseen": none}, 1.0, "1 targets of 1 users"),
         ({"all": GOOD, "unseen": missed}, 1.0, "has no hit"),

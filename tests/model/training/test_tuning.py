@@ -1,5 +1,6 @@
 """Masked words first: only of texts that may be trained on, and what comes of it is what is tuned."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 import model.training.tuning
 from model.training.examples import Example, Past
-from model.training.tuning import Tuned, Tuning, Window, texts_of, tune
+from model.training.tuning import Tuned, Tuning, Window, _judges, texts_of, tune
 from tests.model.training.test_moving import TEXTS, examples
 
 LATER = 10**6
@@ -56,3 +57,19 @@ def test_the_encoder_that_read_is_tuned_and_the_stock_stays(tiny: Any, tmp_path:
     first, second = (one.trained.encoder.body for one in (plain, read))
     assert first is tiny.body
     assert max((a - b).abs().max().item() for a, b in zip(first.parameters(), second.parameters(), strict=True)) > 1e-4
+
+
+def test_what_the_gate_judges_by_does_not_choose_between_epochs() -> None:
+    begun = window()
+    later = [
+        Example(LATER + n, f"i{n}", [Past(item="i3"), Past(item="i8"), Past(item="i1")], [], []) for n in (2, 3, 8)
+    ]
+    gate = Example(2 * LATER, "i2", [Past(item="i1")], [], [])
+    texts = texts_of(whole := dataclasses.replace(begun, examples=[*begun.examples, *later, gate]))
+    (warm, unseen), columns = _judges(whole, texts)
+    assert {texts.names[number] for number in columns} == set(TEXTS) - {"i8"}
+    assert {texts.names[number] for number in warm.target} == {"i1", "i2"}
+    assert {texts.names[number] for number in unseen.target} == {"i3"}
+    for part, barred in ((warm, {"i3", "i8"}), (unseen, {"i8"})):
+        assert not barred & {texts.names[number] for number in part.past[part.past >= 0] if number < len(TEXTS)}
+    assert len(warm) == 2  # the gate's own event is none of them
