@@ -148,15 +148,15 @@ class Tables:
 
         To be followed by `open_rows` before each delta, and by `open_all`.
         """
-        ids, both, window, *later = _unzip(counts)
+        ids, both, window, *ages = _unzip(counts)
         place = np.array([intern(item) for item in ids], np.int64)
         self.engaged[place], self.liked[place] = np.frombuffer(both, "<f4").reshape(2, -1)
         for old in np.frombuffer(window, "<i4"):
             self.window.append(int(place[old]))
             self.recent[place[old]] += 1
-        since = np.frombuffer(later[0], "<i8") if later else np.zeros(len(ids), np.int64)
+        since = np.frombuffer(ages[0], "<i8") if ages else np.zeros(len(ids), np.int64)
         total, liked = (int(counts.sum(dtype=np.float64)) for counts in (self.engaged, self.liked))
-        self.arrivals.restore(place, since, Base(*later[1]) if later else Base(), total, liked)
+        self.arrivals.restore(place, since, Base(*ages[1]) if ages else Base(), total, liked)
         for chunk in rows:
             sequence, start, later, tables = _unzip(chunk)
             where = np.concatenate([place, np.array([intern(item) for item in later], np.int64)])
