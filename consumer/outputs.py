@@ -10,13 +10,15 @@ TABLE_WIDTH = 132
 
 
 def file_to_write(path: Path | None) -> Path | None:
-    """Return the path that an option names; raises `PenchantError` where no file can be written."""
+    """Return the path that an option names, in a folder that is there now; raises `PenchantError` where none can be."""
     if path is None:
         return None
     if path.is_dir():
         raise PenchantError(f"{path} is a folder: give the name of a file to write")
-    if not path.parent.is_dir():
-        raise PenchantError(f"{path} cannot be written: there is no folder {path.parent}; make it, or give another")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PenchantError(f"{path} cannot be written: no folder {path.parent} ({error.strerror})") from None
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise PenchantError(f"{path} cannot be written: this user has no right to; give another file")
     return path

@@ -82,7 +82,8 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["demo", "evaluate", "tune --from-dataset zh", "classify en"])
 def test_where_nothing_can_be_written_is_said_before_the_work(command: str, tmp_path: Path) -> None:
-    for where, why in ((tmp_path / "none" / "report.json", "there is no folder"), (tmp_path, "is a folder")):
+    (tmp_path / "file").touch()
+    for where, why in ((tmp_path / "file" / "report.json", "no folder"), (tmp_path, "is a folder")):
         done = penchant(*command.split(), "--json", str(where))
         assert done.returncode == 1
         assert why in done.stderr
