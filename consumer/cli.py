@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumer import classify as classify_module
+from consumer import reviews as reviews_module
 from consumer import tune as tune_module
 from consumer.models import app as models_app
 from consumer.outputs import file_to_write
@@ -382,6 +383,7 @@ def _settings(config: Path | None, bootstrap: str | None = None) -> "Settings":
 # Last, as they are what one comes to last.
 app.command("tune")(tune_module.tune)
 app.command("classify")(classify_module.classify)
+app.command("reviews")(reviews_module.reviews)
 app.command("sentiment", help=classify_module.SENTIMENT_HELP)(classify_module.classify)
 
 

@@ -1,13 +1,18 @@
 """What `penchant tune` reads from Kafka: the newest events of every partition, the items, and nothing that is none."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from confluent_kafka import Producer
 
+from consumer.labelled import load
+from consumer.reviews import reviews
 from consumer.settings import Settings
 from consumer.window import from_kafka
 from model.errors import DependencyAway, Fatal
 from model.events import Recommendation, Recommended
+from model.training.labelled import Labelled
 from tests.broker.test_serve import events, prepare, send
 
 
@@ -52,3 +57,19 @@ def test_no_events_and_no_topic_are_said(bootstrap: str) -> None:
         from_kafka(settings, 1000, nothing)
     with pytest.raises(DependencyAway, match="missing"):
         from_kafka(Settings(bootstrap=bootstrap, items_topic="nowhere-at-all", events_topic="nor-here"), 1000, nothing)
+
+
+def test_reviews_with_stars_come_out_of_the_stream(
+    bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = prepare(bootstrap)
+    told = {"kind": "review", "user": "u", "item": "i1", "at_ms": 5}
+    records = [
+        told | {"id": "r1", "text": "lovely", "value": 5}, told | {"id": "r2", "text": "no stars"},
+        told | {"id": "r3", "text": "dull", "value": 1},
+    ]  # fmt: skip
+    send(settings, settings.events_topic, [*events(5), *((b"u", msgspec.json.encode(one)) for one in records)])
+    for name in ("bootstrap", "events_topic", "items_topic", "app_id"):
+        monkeypatch.setenv(f"PENCHANT_{name.upper()}", getattr(settings, name))
+    reviews(tmp_path / "found.jsonl")
+    assert load(str(tmp_path / "found.jsonl")) == [Labelled("lovely", "positive"), Labelled("dull", "negative")]

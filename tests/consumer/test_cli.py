@@ -15,7 +15,7 @@ COMMANDS = ["", "serve", "rebuild", "export", "replay", "demo", "topics", "topic
             "broker run", "check", "classify", "doctor", "evaluate", "dead-letters", "dead-letters list",
             "dead-letters replay", "models", "models list", "models show", "models diff", "models publish",
             "models promote", "models rollback", "models verify", "models prune", "models judge",
-            "sentiment", "tune"]  # fmt: skip
+            "sentiment", "tune", "reviews"]  # fmt: skip
 GROUPS = ["", "topics", "broker", "dead-letters", "models"]
 
 
