@@ -135,6 +135,7 @@ def test_an_apprentice_that_serves_is_not_compared_with_itself() -> None:
     world.serving.turn()
     assert APPRENTICE not in world.fold.rivals
     world.serving.teach(apprentice, nothing)
+    assert world.serving._apprentice is None  # nor embeds it the catalogue each time that the registry is looked at
     world.serving.turn()
     assert APPRENTICE not in world.fold.rivals
     world.serving.prepare(first, nothing)  # a rollback
